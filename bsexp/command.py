@@ -1,0 +1,162 @@
+"""The command line: words in, an experiment's settings and what to do with them out."""
+
+import dataclasses
+import importlib.util
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bsexp import config, door
+
+USAGE = """\
+usage: python -m bsexp.main --config=FILE[:ARG] [--config.FIELD=VALUE ...] [--workdir=DIR]
+                            [--dry_run] [--print_config] [--help]
+
+  --config=FILE[:ARG]     the experiment, such as experiments/sharp_minima.py or ...py:smoke
+  --config.FIELD=VALUE    set one field of it, such as --config.train.epochs=5
+  --workdir=DIR           folder of the results; default results/<experiment>[-<arg>]
+  --dry_run               print the runs with steps, FLOPs, memory and time; train nothing
+  --print_config          print every field with its value; train nothing
+  --help                  this page
+
+Fields, with their defaults (an experiment may set others):
+"""
+SWITCHES = ("dry_run", "print_config", "help")
+VALUED = ("config", "workdir")
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What the command line asks for."""
+
+    experiment: Path | None
+    argument: str
+    overrides: tuple[tuple[str, str], ...]
+    workdir: Path | None
+    dry_run: bool
+    print_config: bool
+    help: bool
+
+
+def parse(words: Sequence[str]) -> Command:
+    """Read the command line; ConfigError lists every word that makes no sense."""
+    values: dict[str, str] = {}
+    overrides: list[tuple[str, str]] = []
+    errors: list[str] = []
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            errors.append(
+                f"{word}: stray word; every argument is a flag, such as --config=FILE"
+            )
+        elif name in SWITCHES and not equals:
+            values[name] = "on"
+        elif name not in VALUED and not name.startswith("config."):
+            errors.append(
+                f"{word}: unknown flag; {door.did_you_mean(name, (*VALUED, *SWITCHES, 'config.FIELD'))}"
+            )
+        else:
+            if not equals and remaining and not remaining[0].startswith("--"):
+                equals, value = "=", remaining.pop(0)
+            if not value:
+                errors.append(f"--{name}: needs a value")
+            elif name in VALUED:
+                values[name] = value
+            else:
+                overrides.append((name.removeprefix("config."), value))
+    if "config" not in values and "help" not in values:
+        errors.append(f"--config: missing; which experiment? {_experiments()}")
+    if errors:
+        raise door.ConfigError(errors)
+    file, _, argument = (
+        values["config"].partition(":") if "config" in values else ("", "", "")
+    )
+    return Command(
+        experiment=Path(file) if file else None,
+        argument=argument,
+        overrides=tuple(overrides),
+        workdir=Path(values["workdir"]) if "workdir" in values else None,
+        **{switch: switch in values for switch in SWITCHES},
+    )
+
+
+def load_settings(experiment: Path, argument: str) -> Mapping[str, Any]:
+    """Run an experiment's ``get_config(argument)`` and return its settings as a mapping.
+
+    Raises:
+        ConfigError: the file is missing or broken, or it does not know the argument.
+    """
+    shown = f"--config={experiment}" + (f":{argument}" if argument else "")
+    if not experiment.is_file():
+        raise door.ConfigError([f"{shown}: no such file; {_experiments()}"])
+    specification = importlib.util.spec_from_file_location(experiment.stem, experiment)
+    if specification is None or specification.loader is None:
+        raise door.ConfigError([f"{shown}: not a Python file"])
+    module = importlib.util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+        settings = module.get_config(argument)
+    except Exception as error:  # whatever a user's file raises is told, not thrown
+        raise door.ConfigError([f"{shown}: {type(error).__name__}: {error}"]) from error
+    if not hasattr(settings, "to_dict"):
+        raise door.ConfigError(
+            [f"{shown}: get_config must return an ml_collections.ConfigDict"]
+        )
+    return settings.to_dict()
+
+
+def default_workdir(experiment: Path, argument: str) -> Path:
+    """Return results/<experiment>, with the argument behind it if there is one."""
+    suffix = "-" + re.sub(r"[^\w.]+", "-", argument) if argument else ""
+    return Path("results") / (experiment.stem + suffix)
+
+
+def help_text() -> str:
+    """Return the help page: usage, and every field with its meaning, unit and default."""
+    return USAGE + "\n".join(
+        _field_help(path, field) for path, field in door.valid_fields(config.Study)
+    )
+
+
+def _field_help(path: str, field: dataclasses.Field) -> str:
+    default = (
+        field.default_factory()
+        if field.default is dataclasses.MISSING
+        else field.default
+    )
+    unit = f" [{field.metadata['unit']}]" if field.metadata["unit"] else ""
+    meaning = textwrap.fill(
+        field.metadata["meaning"] + unit,
+        100,
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+    )
+    return f"  --{path}={default!r}\n{meaning}"
+
+
+def config_text(study: config.Study) -> str:
+    """Return every field of a study with its value, one a line, as it can be typed back."""
+    return "\n".join(
+        f"--{path}={_value(study, path)!r}"
+        for path, _ in door.valid_fields(config.Study)
+    )
+
+
+def _value(study: config.Study, path: str) -> Any:
+    value: Any = study
+    for name in path.split(".")[1:]:
+        value = getattr(value, name)
+    return value
+
+
+def _experiments() -> str:
+    files = sorted(str(file) for file in Path("experiments").glob("*.py"))
+    return (
+        "valid: " + ", ".join(files)
+        if files
+        else "run from the folder that holds experiments/"
+    )

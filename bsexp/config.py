@@ -1,0 +1,333 @@
+"""The configuration: what a study may set, its defaults, and a run's identity.
+
+Every field is written down once, here, with its meaning, unit, default and bound. `door`
+turns settings into these frozen dataclasses; the rest of bsexp only ever sees the result.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Check = Callable[[Any], str]  # a value -> "" or what it must be
+
+
+def positive(value: float) -> str:
+    """Return "" for a number above zero."""
+    return "" if value > 0 else "must be > 0"
+
+
+def not_negative(value: float) -> str:
+    """Return "" for a number that is zero or above."""
+    return "" if value >= 0 else "must be >= 0"
+
+
+def at_least_two(value: int) -> str:
+    """Return "" for a whole number of two or more."""
+    return "" if value >= 2 else "must be >= 2"
+
+
+def below_one(value: float) -> str:
+    """Return "" for a number of the half-open interval [0, 1)."""
+    return "" if 0 <= value < 1 else "must be >= 0 and < 1"
+
+
+def count(value: int | str) -> str:
+    """Return "" for a number of examples: a whole number above zero, or a percentage."""
+    if isinstance(value, int):
+        return positive(value)
+    try:
+        return (
+            "" if 0 < percentage(value) <= 100 else "must be above 0% and at most 100%"
+        )
+    except ValueError:
+        return 'must be a whole number or a percentage such as "10%"'
+
+
+def not_empty(value: tuple[Any, ...] | Mapping[str, Any]) -> str:
+    """Return "" for a collection that holds something."""
+    return "" if len(value) else "must name at least one"
+
+
+def all_positive(values: tuple[float, ...]) -> str:
+    """Return "" when every number is above zero and there is at least one."""
+    return not_empty(values) or next(filter(None, map(positive, values)), "")
+
+
+def percentage(value: str) -> float:
+    """Return the number before the percent sign; ValueError when there is none."""
+    if not value.endswith("%"):
+        raise ValueError(value)
+    return float(value[:-1])
+
+
+def resolve_count(value: int | str, total: int) -> int:
+    """Return a number of examples: ``value`` itself, or its percentage of ``total``, rounded."""
+    return value if isinstance(value, int) else round(percentage(value) * total / 100)
+
+
+def resolve_subset(value: int | str, total: int) -> int:
+    """Return the size of a subset: as `resolve_count`, but at least one example and at most all."""
+    return min(max(resolve_count(value, total), 1), total)
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    check: Check | None = None,
+    identity: bool = True,
+) -> Any:
+    """Declare one field of the configuration.
+
+    ``identity=False`` marks what may change where or how fast a run is computed, but not
+    which run it is; such a field does not enter the hash.
+    """
+    metadata = {"meaning": meaning, "unit": unit, "check": check, "identity": identity}
+    if isinstance(default, dict):
+        return dataclasses.field(
+            default_factory=lambda: dict(default), metadata=metadata
+        )
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the examples come from."""
+
+    name: str = option(
+        "mnist",
+        "data set by TFDS name: name, name/config or name:version; mnist is built in",
+    )
+    dir: str = option(
+        "",
+        "folder of prepared TFDS data sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets",
+        identity=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    name: str = option("F1", "network of Keskar et al. 2017, Table 1")
+    batch_norm_momentum: float = option(
+        0.9, "weight of the past in the running averages of batch norm", check=below_one
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """How many examples make one update."""
+
+    size: int | str = option(
+        256,
+        'batch size B, global, per update; or a percentage of the training set: "10%"',
+        unit="examples",
+        check=count,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How a gradient becomes an update."""
+
+    name: str = option("adam", "optimizer by its Optax name")
+    learning_rate: float = option(1e-3, "learning rate", check=positive)
+    arguments: dict[str, Any] = option(
+        {}, "further keyword arguments of the Optax optimizer, such as b1 or momentum"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How long, and in what portions, to train."""
+
+    epochs: int = option(
+        20, "passes over the training set", unit="epochs", check=positive
+    )
+    checkpoint_every: int = option(
+        1,
+        "distance between two checkpoints",
+        unit="epochs",
+        check=positive,
+        identity=False,
+    )
+    steps_per_dispatch: int = option(
+        100,
+        "most steps handed to the device at once",
+        unit="steps",
+        check=positive,
+        identity=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharpness:
+    """Keskar's sharpness, Metric 2.1 of arXiv:1609.04836."""
+
+    epsilons: tuple[float, ...] = option(
+        (1e-3, 5e-4), "half-widths of the box, relative to |x| + 1", check=all_positive
+    )
+    lbfgsb_iterations: int = option(10, "iterations of L-BFGS-B", check=positive)
+    ascent_steps: int = option(10, "steps of projected sign ascent", check=positive)
+    running_examples: int | str = option(
+        "100%",
+        "training examples of the loss that is maximised, in mode running",
+        unit="examples",
+        check=count,
+    )
+    batch_examples: int | str = option(
+        10_000, "the same, in mode batch", unit="examples", check=count
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Hessian:
+    """Trace and largest eigenvalue of the Hessian of the training loss."""
+
+    examples: int | str = option(
+        10_000, "training examples of the loss", unit="examples", check=count
+    )
+    trace_probes: int = option(
+        16, "Rademacher vectors of Hutchinson's estimator", check=at_least_two
+    )
+    lanczos_iterations: int = option(
+        40, "most Lanczos iterations for the largest eigenvalue", check=positive
+    )
+    lanczos_tolerance: float = option(
+        1e-2,
+        "residual at which Lanczos stops, relative to the eigenvalue",
+        check=positive,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """The straight line between the two minima of a pair, Figure 3 of arXiv:1609.04836."""
+
+    points: int = option(25, "values of alpha", check=at_least_two)
+    first: float = option(
+        -1.0, "first alpha; 0 is the baseline's minimum, 1 the compared one"
+    )
+    last: float = option(2.0, "last alpha")
+    examples: int | str = option(
+        10_000, "training examples of the loss", unit="examples", check=count
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """What is measured at every trained point."""
+
+    probes: tuple[str, ...] = option(
+        ("evaluation", "distance", "hessian", "sharpness", "path"),
+        "probes by name",
+        check=not_empty,
+    )
+    modes: tuple[str, ...] = option(
+        ("running", "batch"),
+        "batch norm while measuring: by its running averages, or by the statistics of the batch at hand",
+        check=not_empty,
+    )
+    statistics_batch: int = option(
+        2_500,
+        "most examples that share their batch-norm statistics, in mode batch",
+        unit="examples",
+        check=at_least_two,
+    )
+    sharpness: Sharpness = Sharpness()
+    hessian: Hessian = Hessian()
+    path: Path = Path()
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """Everything of a run but its seed."""
+
+    data: Data = Data()
+    model: Model = Model()
+    batch: Batch = Batch()
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+
+
+@dataclasses.dataclass(frozen=True)
+class Study(Base):
+    """A question: a base run, what varies in it, and what is measured."""
+
+    question: str = option("", "what the study asks, for the report")
+    source: str = option("", "where the question comes from, for the report")
+    seeds: int = option(
+        3,
+        "runs of each group; seeds count from first_seed",
+        unit="runs",
+        check=positive,
+    )
+    first_seed: int = option(
+        0, "seed of the first run: start and data order", check=not_negative
+    )
+    groups: dict[str, dict[str, Any]] = option(
+        {"base": {}},
+        "what varies: group name -> fields of the base run that differ",
+        check=not_empty,
+    )
+    compare: tuple[str, ...] = option(
+        (), "two groups: the baseline and the one that is compared with it"
+    )
+    reference: dict[str, dict[str, Any]] = option(
+        {}, "published values: group name -> measure -> (mean, standard deviation)"
+    )
+    measure: Measure = Measure()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training run, resolved: equal fields, equal numbers."""
+
+    group: str
+    seed: int
+    batch_size: int
+    base: Base
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the numbers: all that enters the hash."""
+        fields = identity_fields(self.base)
+        return {**fields, "batch": {"size": self.batch_size}, "seed": self.seed}
+
+    @property
+    def name(self) -> str:
+        """Readable keys and eight hex digits of the hash of ``identity``."""
+        digest = hashlib.sha256(
+            json.dumps(self.identity, sort_keys=True).encode()
+        ).hexdigest()[:8]
+        data = self.base.data.name.replace("/", "-").replace(":", "-")
+        return f"{data}-{self.base.model.name}-{self.base.optimizer.name}-B{self.batch_size}-seed{self.seed}-{digest}"
+
+
+def identity_fields(instance: Any) -> dict[str, Any]:
+    """Return the fields of a configuration dataclass that decide numbers, nested."""
+    fields = [
+        field
+        for field in dataclasses.fields(instance)
+        if field.metadata.get("identity", True)
+    ]
+    values = {field.name: getattr(instance, field.name) for field in fields}
+    return {
+        name: identity_fields(value) if dataclasses.is_dataclass(value) else value
+        for name, value in values.items()
+    }
+
+
+def epsilon_name(epsilon: float) -> str:
+    """Write a half-width as measures are named: 1e-3, 5e-4, 2.5e-4.
+
+    >>> epsilon_name(0.00025)
+    '2.5e-4'
+    """
+    exponent = math.floor(math.log10(epsilon) + 1e-9)
+    return f"{round(epsilon / 10.0**exponent, 6):g}e{exponent}"

@@ -1,0 +1,321 @@
+"""The typed door: settings and command-line overrides in, frozen dataclasses out, all errors at once."""
+
+import ast
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from bsexp import config
+
+BASE_FIELDS = tuple(field.name for field in dataclasses.fields(config.Base))
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration, one message a line."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = tuple(errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """The names that exist outside the configuration.
+
+    Attributes:
+        models: networks.
+        probes: probes.
+        modes: batch-norm modes.
+        optimizers: optimizer -> its keyword arguments.
+        training_examples: (data set, folder) -> its number of training examples; ValueError
+            with a message for the reader where there is no such data set.
+    """
+
+    models: tuple[str, ...]
+    probes: tuple[str, ...]
+    modes: tuple[str, ...]
+    optimizers: Mapping[str, tuple[str, ...]]
+    training_examples: Callable[[str, str], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A study that went through the door, with its runs resolved."""
+
+    study: config.Study
+    runs: tuple[config.Run, ...]
+
+
+def open_study(
+    settings: Mapping[str, Any],
+    overrides: Iterable[tuple[str, str]],
+    catalogue: Catalogue,
+) -> Plan:
+    """Turn an experiment's settings and the command line's overrides into a checked study.
+
+    Args:
+        settings: nested mapping of the fields that differ from their defaults.
+        overrides: ("batch.size", "512") for ``--config.batch.size=512``.
+        catalogue: the names that exist.
+
+    Raises:
+        ConfigError: with every error found, each as ``config.field=value: what it must be``.
+    """
+    errors: list[str] = []
+    merged = _apply(settings, overrides, errors)
+    study = _build(config.Study, merged, "config", errors)
+    # ConfigDict sorts its keys; a reader wants the baseline first.
+    names = dict.fromkeys(
+        (*(name for name in study.compare if name in study.groups), *study.groups)
+    )
+    bases = {name: _group(merged, name, errors) for name in names}
+    sizes = _check_bases(merged, study, bases, catalogue, errors)
+    errors += _check_study(study, catalogue)
+    if errors:
+        raise ConfigError(tuple(dict.fromkeys(errors)))
+    seeds = range(study.first_seed, study.first_seed + study.seeds)
+    runs = tuple(
+        config.Run(name, seed, sizes[name], base)
+        for seed in seeds
+        for name, base in bases.items()
+    )
+    return Plan(study, runs)
+
+
+def valid_fields(
+    kind: type, prefix: str = "config"
+) -> list[tuple[str, dataclasses.Field]]:
+    """List every field below a configuration dataclass with its dotted path."""
+    listed = []
+    for field in dataclasses.fields(kind):
+        path = f"{prefix}.{field.name}"
+        listed += (
+            valid_fields(field.type, path)
+            if dataclasses.is_dataclass(field.type)
+            else [(path, field)]
+        )
+    return listed
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Say which valid name is closest, and list them all."""
+    valid = list(valid)
+    close = difflib.get_close_matches(name, valid, n=1)
+    return (
+        f"did you mean {close[0]}? " if close else ""
+    ) + f"valid: {', '.join(valid)}"
+
+
+def _apply(
+    settings: Mapping[str, Any], overrides: Iterable[tuple[str, str]], errors: list[str]
+) -> dict[str, Any]:
+    merged = _copy(settings)
+    for path, text in overrides:
+        *parents, leaf = path.split(".")
+        place: Any = merged
+        for parent in parents:
+            place = place.setdefault(parent, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict) and all((*parents, leaf)):
+            place[leaf] = _literal(text)
+        else:
+            errors.append(
+                f"config.{path}={text}: unknown field; {'.'.join(parents)} has no fields of its own"
+            )
+    return merged
+
+
+def _copy(settings: Any) -> Any:
+    return (
+        {key: _copy(value) for key, value in settings.items()}
+        if isinstance(settings, Mapping)
+        else settings
+    )
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in {"nan", "inf", "-inf", "+inf"}:
+        return float(text)
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _build(kind: type, settings: Any, path: str, errors: list[str]) -> Any:
+    """Build a dataclass from settings; a field in error is reported and keeps its default."""
+    if not isinstance(settings, Mapping):
+        errors.append(
+            f"{path}={settings!r}: must be a group of fields, {path}.{dataclasses.fields(kind)[0].name} say"
+        )
+        return kind()
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    errors += [
+        f"{path}.{key}{_shown(value)}: unknown field; {did_you_mean(key, fields)}"
+        for key, value in settings.items()
+        if key not in fields
+    ]
+    values = {}
+    for name, field in fields.items():
+        if name not in settings:
+            continue
+        place = f"{path}.{name}"
+        if dataclasses.is_dataclass(field.type):
+            values[name] = _build(field.type, settings[name], place, errors)
+            continue
+        value, error = _convert(settings[name], field.type)
+        error = error or (
+            field.metadata["check"](value) if field.metadata["check"] else ""
+        )
+        if error:
+            errors.append(f"{place}{_shown(settings[name])}: {error}")
+        else:
+            values[name] = value
+    return kind(**values)
+
+
+def _shown(value: Any) -> str:
+    return "" if isinstance(value, Mapping) else f"={value}"
+
+
+def _convert(value: Any, kind: Any) -> tuple[Any, str]:
+    """Return the value as ``kind`` and an error, one of the two empty."""
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        return _convert_tuple(value, typing.get_args(kind)[0])
+    if origin is dict:
+        return (
+            (value, "")
+            if isinstance(value, Mapping)
+            else (None, "must be a mapping of names to values")
+        )
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return (
+            (float(value), "")
+            if math.isfinite(value)
+            else (None, "must be a finite number")
+        )
+    allowed = typing.get_args(kind) if origin is types.UnionType else (kind,)
+    if type(value) in allowed:
+        return value, ""
+    names = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "True or False",
+    }
+    return (
+        None,
+        f"must be {' or '.join(names[each] for each in allowed)}, not {type(value).__name__}",
+    )
+
+
+def _convert_tuple(value: Any, kind: Any) -> tuple[Any, str]:
+    if not isinstance(value, tuple | list):
+        return None, "must be several values in parentheses, such as (a, b)"
+    items = [_convert(item, kind) for item in value]
+    error = next((f"each {error}" for _, error in items if error), "")
+    return tuple(item for item, _ in items), error
+
+
+def _group(merged: Mapping[str, Any], name: str, errors: list[str]) -> config.Base:
+    """Build the base run of one group: the study's own fields with the group's laid over them."""
+    base = {key: value for key, value in merged.items() if key in BASE_FIELDS}
+    group = merged["groups"][name] if "groups" in merged else {}
+    _build(config.Base, group, f"config.groups.{name}", errors)
+    return _build(config.Base, _overlay(base, group), f"config.groups.{name}", [])
+
+
+def _overlay(base: Any, over: Any) -> Any:
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return over
+    return {
+        **base,
+        **{key: _overlay(base.get(key), value) for key, value in over.items()},
+    }
+
+
+def _check_bases(
+    merged: Mapping[str, Any],
+    study: config.Study,
+    bases: Mapping[str, config.Base],
+    catalogue: Catalogue,
+    errors: list[str],
+) -> dict[str, int]:
+    """Check each group against the catalogue and return its batch size in examples."""
+    sizes = {}
+    for name, base in {"": study, **bases}.items():
+        found = _check_names(base, catalogue)
+        try:
+            examples = catalogue.training_examples(base.data.name, base.data.dir)
+        except ValueError as error:
+            found["data.name"] = str(error)
+        else:
+            sizes[name] = config.resolve_count(base.batch.size, examples)
+            if not 0 < sizes[name] <= examples:
+                found["batch.size"] = (
+                    f"is {sizes[name]} examples; must be 1 to {examples}, the size of the training set"
+                )
+        errors += [
+            f"{_place(merged, name, path)}: {error}" for path, error in found.items()
+        ]
+    return sizes
+
+
+def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
+    found = {}
+    if base.model.name not in catalogue.models:
+        found["model.name"] = (
+            f"unknown model; {did_you_mean(base.model.name, catalogue.models)}"
+        )
+    if base.optimizer.name not in catalogue.optimizers:
+        found["optimizer.name"] = (
+            f"unknown optimizer; {did_you_mean(base.optimizer.name, catalogue.optimizers)}"
+        )
+        return found
+    arguments = catalogue.optimizers[base.optimizer.name]
+    for key in base.optimizer.arguments:
+        if key not in arguments:
+            found[f"optimizer.arguments.{key}"] = (
+                f"unknown argument of {base.optimizer.name}; {did_you_mean(key, arguments)}"
+            )
+    return found
+
+
+def _place(merged: Mapping[str, Any], group: str, path: str) -> str:
+    """Name the field where the value was set: in the group if it is there, else in the base run."""
+    for prefix in (f"groups.{group}.", ""):
+        value: Any = merged
+        for key in f"{prefix}{path}".split("."):
+            value = value[key] if isinstance(value, Mapping) and key in value else None
+        if value is not None:
+            return f"config.{prefix}{path}={value}"
+    return f"config.{path}"
+
+
+def _check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
+    named = [
+        ("measure.probes", study.measure.probes, "probe", catalogue.probes),
+        ("measure.modes", study.measure.modes, "mode", catalogue.modes),
+        ("compare", study.compare, "group", study.groups),
+        ("reference", study.reference, "group", study.groups),
+    ]
+    errors = [
+        f"config.{field}={name}: unknown {kind}; {did_you_mean(name, valid)}"
+        for field, names, kind, valid in named
+        for name in names
+        if name not in valid
+    ]
+    if len(study.compare) not in {0, 2}:
+        errors.append(
+            f"config.compare={study.compare}: must name two groups, the baseline first"
+        )
+    path = study.measure.path
+    if path.first >= path.last:
+        errors.append(
+            f"config.measure.path.last={path.last}: must be above config.measure.path.first={path.first}"
+        )
+    return errors

@@ -1,0 +1,55 @@
+"""How the figures look: one style, and colour, line and label of each group.
+
+Groups differ by colour (Okabe-Ito, safe for the colour blind) and by line style or place, so that
+greyscale keeps them apart.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from bsexp.report.folder import Run, Study
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":")
+# Text becomes paths, so that it looks the same without the font. Labels come from configs: no dollar maths in them.
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "font.size": 9.5,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "bsexp",
+    "text.parse_math": False,
+}
+
+
+def styled(draw: Callable[[Study], Figure | None]) -> Callable[[Study], Figure | None]:
+    """Draw in the report's style, whatever the reader's own matplotlib settings are."""
+
+    @wraps(draw)
+    def inside(study: Study) -> Figure | None:
+        with style.context(["default", STYLE]):
+            return draw(study)
+
+    return inside
+
+
+def looks(study: Study) -> Iterator[tuple[list[Run], tuple[str, str]]]:
+    """Each group's runs with its (colour, line style)."""
+    for i, runs in enumerate(study.groups.values()):
+        yield runs, (COLOURS[i % len(COLOURS)], LINES[i % len(LINES)])
+
+
+def title(runs: list[Run]) -> str:
+    """A group's name with its batch size."""
+    return f"{runs[0].group} (B = {runs[0].batch_size})"
+
+
+def plain_number(value: float, _: int | None = None) -> str:
+    """A tick's label without mathematical notation, which hostile names must not reach."""
+    return f"{value:g}"

@@ -1,0 +1,133 @@
+"""The sharpness figure: every run's two searches beside the paper's value."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from bsexp.report.folder import Run, Study, number, section
+from bsexp.report.look import looks, plain_number, styled, title
+from bsexp.report.measures import MODES, SEARCHES
+
+MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
+
+
+@styled
+def sharpness(study: Study) -> Figure | None:
+    """Sharpness per group, radius and batch-norm mode, on a log axis, with both searches and the paper's value.
+
+    Filled: the larger of the two searches, which is the reported value. None where nothing was measured.
+    """
+    names = dict.fromkeys(
+        m for run in study.runs for m in run.values if m.startswith("sharpness/")
+    )
+    modes = {mode: sorted(m for m in names if m.endswith(f"/{mode}")) for mode in MODES}
+    modes = {mode: measures for mode, measures in modes.items() if measures}
+    if not modes:
+        return None
+    figure = Figure(figsize=(4.3 * len(modes) + 0.6, 4.3), layout="constrained")
+    figure.set_label(
+        "Sharpness of every run, by group, radius and batch-norm mode, on a logarithmic axis."
+    )
+    panels = np.ravel(figure.subplots(1, len(modes), sharey=True))
+    shown: list[float] = []
+    for panel, (mode, measures) in zip(panels, modes.items(), strict=True):
+        shown += _panel(panel, study, measures)
+        panel.set_title(f"batch norm: {MODES[mode]}")
+    _frame(panels[0], shown)
+    panels[0].set_ylabel("sharpness φ")
+    figure.legend(handles=list(_legend(study)), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _panel(panel: Axes, study: Study, measures: list[str]) -> list[float]:
+    columns = [
+        (measure, runs, look) for measure in measures for runs, look in looks(study)
+    ]
+    shown: list[float] = []
+    most = max(len(runs) for _, runs, _ in columns)
+    step = min(
+        0.12, 0.4 / most
+    )  # seeds side by side, so that equal values do not hide each other
+    for x, (measure, runs, (colour, _)) in enumerate(columns):
+        for i, run in enumerate(runs):
+            place = x - 0.1 + step * (i - (len(runs) - 1) / 2)
+            shown += _points(panel, place, run, measure, colour)
+        shown += _paper_point(panel, x + 0.3, study.paper(runs[0].group).get(measure))
+    labels = [
+        f"{runs[0].group}\nε = {measure.split('/')[2]}" for measure, runs, _ in columns
+    ]
+    panel.set_xticks(range(len(columns)), labels)
+    panel.set_xlim(-0.6, len(columns) - 0.4)
+    return shown
+
+
+def _points(panel: Axes, x: float, run: Run, measure: str, colour: str) -> list[float]:
+    record = run.measurements.get(measure)
+    searches, best = (
+        section(section(record, "detail"), "searches"),
+        section(record, "detail").get("best"),
+    )
+    drawn = []
+    for name, marker in MARKERS.items():
+        value = number(section(searches, name).get("value"))
+        face = colour if name == best else "none"
+        panel.plot(
+            x,
+            value,
+            marker,
+            color=colour,
+            markerfacecolor=face,
+            markersize=6,
+            alpha=0.9,
+        )
+        drawn.append(value)
+    if best not in MARKERS:
+        drawn.append(run.values.get(measure, math.nan))
+        panel.plot(x, drawn[-1], "o", color=colour, markersize=6)
+    return drawn
+
+
+def _paper_point(
+    panel: Axes, x: float, paper: tuple[float, float] | None
+) -> list[float]:
+    if paper is None:
+        return []
+    mean, std = paper
+    # on a log axis a bar that reaches zero or less ends where the frame cuts it
+    lower = min(std, mean * (1 - 1e-9)) if math.isfinite(std) else 0.0
+    bars = [[lower], [std if math.isfinite(std) else 0.0]]
+    panel.errorbar(x, mean, yerr=bars, fmt="D", color="black", markersize=5, capsize=3)
+    return [mean, mean - std, mean + std] if std < mean else [mean]
+
+
+def _frame(panel: Axes, values: list[float]) -> None:
+    panel.set_yscale("log", nonpositive="mask")
+    panel.yaxis.set_major_formatter(FuncFormatter(plain_number))
+    positive = [value for value in values if value > 0]
+    if positive:
+        panel.set_ylim(min(positive) / 2, max(positive) * 2)
+
+
+def _legend(study: Study) -> Iterator[Line2D]:
+    plain: dict[str, Any] = {"linestyle": "", "color": "0.35"}
+    for runs, (colour, _) in looks(study):
+        yield Line2D([], [], marker="s", linestyle="", color=colour, label=title(runs))
+    for name, marker in MARKERS.items():
+        yield Line2D(
+            [],
+            [],
+            marker=marker,
+            markerfacecolor="none",
+            label=f"{SEARCHES[name]} (filled: the larger)",
+            **plain,
+        )
+    if any(study.paper(group) for group in study.groups):
+        yield Line2D(
+            [], [], marker="D", linestyle="", color="black", label="paper, mean ± std"
+        )

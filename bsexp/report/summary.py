@@ -1,0 +1,129 @@
+"""The study in numbers: mean, spread and n of every measure, paired contrasts, and the answer."""
+
+import math
+from collections import Counter
+from os import PathLike
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy import stats
+
+from bsexp import results
+from bsexp.report import folder
+from bsexp.report.answer import answer
+
+RATIOS = ("sharpness/", "hessian/", "distance_from_start")
+GAPS = ("train_accuracy", "test_accuracy")
+
+
+def summarise(workdir: str | PathLike) -> dict[str, Any]:
+    """Summarise a study's folder.
+
+    Returns:
+        ``{"schema", "name", "question", "answer", "groups", "pairs"}``. A group maps each measure to
+        ``{"mean", "std", "n", "values", "seeds"}`` and, where the source gives it, "paper". A pair "LB/SB" has
+        ``ratio/<measure>`` = LB / SB and ``gap/<measure>`` = SB - LB (fractions), seed by seed;
+        a gap also has "p_value", of the one-sided Welch test that SB is higher. std is the sample's
+        (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag.
+    """
+    study = folder.read(workdir)
+    groups = {name: _group(study, name) for name in study.groups}
+    pairs = _pairs(study)
+    return {
+        "schema": results.SCHEMA,
+        "name": study.record["name"],
+        "question": study.record["question"],
+        "answer": answer(
+            study.comparison, groups, pairs, finished=bool(study.record.get("finished"))
+        ),
+        "groups": groups,
+        "pairs": pairs,
+    }
+
+
+def write(workdir: str | PathLike) -> dict[str, Any]:
+    """Write summary.json into a study's folder, and return what ``summarise`` gave."""
+    summary = summarise(workdir)
+    results.write_json(Path(workdir) / "summary.json", summary)
+    return summary
+
+
+def statistics(values: list[tuple[int, float]]) -> dict[str, Any]:
+    """Mean, sample standard deviation and n of the finite ones among (seed, value), and all of them."""
+    finite = [value for _, value in values if math.isfinite(value)]
+    return {
+        "mean": fmean(finite) if finite else math.nan,
+        "std": stdev(finite) if len(finite) > 1 else math.nan,
+        "n": len(finite),
+        "values": [value for _, value in values],
+        "seeds": [seed for seed, _ in values],
+    }
+
+
+def _group(study: folder.Study, name: str) -> dict[str, Any]:
+    runs, paper = study.groups[name], study.paper(name)
+    measured = [(run.seed, run.values) for run in runs]
+    summary: dict[str, Any] = {"batch_size": runs[0].batch_size}
+    for measure in dict.fromkeys([m for _, values in measured for m in values]):
+        found = [
+            (seed, values[measure]) for seed, values in measured if measure in values
+        ]
+        summary[measure] = statistics(found)
+    for measure, (mean, std) in paper.items():
+        entry = summary.setdefault(measure, statistics([]))
+        entry["paper"] = {"mean": mean, "std": std}
+    return summary
+
+
+def _pairs(study: folder.Study) -> dict[str, Any]:
+    if study.comparison is None:
+        return {}
+    runs = (study.groups.get(name, []) for name in study.comparison)
+    baseline, compared = map(_by_seed, runs)
+    seeds = sorted(baseline.keys() & compared.keys())
+    pair: dict[str, Any] = {"seeds": seeds}
+    for measure in dict.fromkeys(m for seed in seeds for m in baseline[seed]):
+        both = [
+            (seed, baseline[seed][measure], compared[seed][measure])
+            for seed in seeds
+            if measure in baseline[seed] and measure in compared[seed]
+        ]
+        if both and measure.startswith(RATIOS):
+            pair[f"ratio/{measure}"] = statistics(
+                [(seed, _ratio(a, b)) for seed, a, b in both]
+            )
+        if both and measure.startswith(GAPS):
+            pair[f"gap/{measure}"] = _gap(both)
+    return {"/".join(reversed(study.comparison)): pair}
+
+
+def _by_seed(runs: list[folder.Run]) -> dict[int, dict[str, float]]:
+    # Two runs of one group and seed differ in something else: neither has a partner that is surely its own.
+    count = Counter(run.seed for run in runs)
+    return {run.seed: run.values for run in runs if count[run.seed] == 1 and run.values}
+
+
+def _ratio(baseline: float, compared: float) -> float:
+    return compared / baseline if baseline else math.nan
+
+
+def _gap(both: list[tuple[int, float, float]]) -> dict[str, Any]:
+    gap = statistics([(seed, a - b) for seed, a, b in both])
+    finite = [(a, b) for _, a, b in both if math.isfinite(a - b)]
+    p_value = _welch(*zip(*finite, strict=True)) if finite else math.nan
+    return {**gap, "p_value": p_value}
+
+
+def _welch(baseline: tuple[float, ...], compared: tuple[float, ...]) -> float:
+    """The p-value of the one-sided Welch test that ``baseline`` is higher.
+
+    NaN for one seed, and where neither group has any spread (up to rounding).
+    """
+    if len(baseline) < 2 or max(stdev(baseline), stdev(compared)) < 1e-12:
+        return math.nan
+    moments = [
+        f(values) for values in (baseline, compared) for f in (fmean, stdev, len)
+    ]
+    test = stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="greater")
+    return float(test.pvalue)

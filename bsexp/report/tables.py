@@ -1,0 +1,169 @@
+"""The table of all groups as plain text cells, for the terminal and for the page."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bsexp.report.measures import Measure, describe
+
+ABSENT = "\N{EN DASH}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One group's value of one measure, the number of finite values behind it, and the paper's."""
+
+    value: str
+    n: str
+    paper: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure: where it stands, what it is, a cell per group, and the compared / baseline ratio."""
+
+    section: str
+    label: str
+    mode: str
+    cells: dict[str, Cell]
+    contrast: str
+
+
+def rows(summary: Mapping[str, Any]) -> list[Row]:
+    """The rows in reading order: accuracy, loss, sharpness, Hessian, distance, other; running before batch."""
+    names = {
+        name
+        for group in summary["groups"].values()
+        for name in group
+        if name != "batch_size"
+    }
+    measures = sorted(
+        (describe(name) for name in names), key=lambda measure: measure.order
+    )
+    return [_row(summary, measure) for measure in measures]
+
+
+def has_paper(summary: Mapping[str, Any], group: str) -> bool:
+    """Whether the source gives any value for this group."""
+    return any(
+        "paper" in entry
+        for name, entry in summary["groups"][group].items()
+        if name != "batch_size"
+    )
+
+
+def print_table(summary: Mapping[str, Any], console: Console) -> None:
+    """Print the question, the table and the answer on a terminal."""
+    table = Table(
+        title=Text(summary["question"]),
+        caption=Text(summary["answer"]),
+        caption_justify="left",
+    )
+    table.add_column("measure")
+    table.add_column("batch norm")
+    for name, group in summary["groups"].items():
+        table.add_column(Text(f"{name}, B = {group['batch_size']}"), justify="right")
+        table.add_column("n", justify="right")
+        if has_paper(summary, name):
+            table.add_column("paper", justify="right", style="dim")
+    for pair in summary["pairs"]:
+        table.add_column(Text(pair), justify="right")
+    listed = rows(summary)
+    for row, following in zip(listed, [*listed[1:], None], strict=True):
+        table.add_row(
+            *map(Text, _texts(summary, row)),
+            end_section=bool(following) and following.section != row.section,
+        )
+    console.print(table)
+
+
+def spread(mean: float, std: float) -> str:
+    """Write ``mean ± std`` with two digits of the std, the mean alone where there is no std."""
+    if not math.isfinite(mean):
+        return ABSENT
+    size = max(abs(mean), std if math.isfinite(std) else 0.0)
+    power = math.floor(math.log10(size)) if size and not 1e-3 <= size < 1e6 else 0
+    mean, std, size = mean / 10.0**power, std / 10.0**power, size / 10.0**power
+    known = math.isfinite(std) and std > 0
+    # a tiny std shall not ask for digits that a float32 lacks
+    wanted = _decimals(std, 2) if known else _decimals(size, 4)
+    decimals = min(wanted, _decimals(size, 6))
+    numbers = [_fixed(value, decimals) for value in (mean, std) if math.isfinite(value)]
+    text = " ± ".join(numbers)
+    if not power:
+        return text
+    bracketed = f"({text})" if len(numbers) > 1 else text
+    return f"{bracketed} {_TIMES} 10{str(power).translate(_SUPERSCRIPTS)}"
+
+
+def quoted(mean: float, std: float) -> str:
+    """Write the paper's ``mean ± std`` with the digits that the paper prints."""
+    if not math.isfinite(mean):
+        return ABSENT
+    known = [f"{value:.6g}" for value in (mean, std) if math.isfinite(value)]
+    if any("e" in text for text in known):
+        return " ± ".join(known)
+    # 42.90 ± 17.14 is printed with a zero that the number 42.9 does not keep
+    decimals = max(len(text.partition(".")[2]) for text in known)
+    return " ± ".join(f"{float(text):.{decimals}f}" for text in known)
+
+
+def _decimals(value: float, digits: int) -> int:
+    return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
+
+
+def _row(summary: Mapping[str, Any], measure: Measure) -> Row:
+    cells = {
+        name: _cell(group.get(measure.name), measure.scale)
+        for name, group in summary["groups"].items()
+    }
+    ratios = [pair.get(f"ratio/{measure.name}") for pair in summary["pairs"].values()]
+    label = f"{measure.label}, {measure.unit}" if measure.unit else measure.label
+    return Row(
+        measure.section,
+        label,
+        measure.mode,
+        cells,
+        _contrast(ratios[0]) if ratios else "",
+    )
+
+
+def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
+    if entry is None:
+        return Cell(ABSENT, "0", "")
+    total = len(entry["values"])
+    n = str(entry["n"]) if entry["n"] == total else f"{entry['n']} of {total}"
+    paper = (
+        quoted(*(scale * entry["paper"][key] for key in ("mean", "std")))
+        if "paper" in entry
+        else ""
+    )
+    return Cell(spread(scale * entry["mean"], scale * entry["std"]), n, paper)
+
+
+def _contrast(ratio: Mapping[str, Any] | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{_TIMES} {spread(ratio['mean'], ratio['std'])}" if ratio["n"] else ABSENT
+
+
+def _texts(summary: Mapping[str, Any], row: Row) -> list[str]:
+    texts = [row.label, row.mode]
+    for name, cell in row.cells.items():
+        texts += (
+            [cell.value, cell.n, cell.paper]
+            if has_paper(summary, name)
+            else [cell.value, cell.n]
+        )
+    return [*texts, row.contrast] if summary["pairs"] else texts

@@ -1,0 +1,152 @@
+"""The public results format: where files lie, strict JSON, and a DataFrame of all measures.
+
+A study's folder holds::
+
+    study.json  env.json  summary.json  report.html  figures/
+    runs/<name>-<8 hex>/  config.json env.json metrics.jsonl measurements.json status.json checkpoints/
+
+JSON is strict: a number that is not finite is written as null, and a sibling key
+``<key>_flag`` says which one it was ("nan", "inf" or "-inf"; for lists, index -> flag).
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SCHEMA = 1
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write one strict JSON file so that a reader sees the old or the new one, never a part."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(
+        json.dumps(strict(value), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON file; ValueError names the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); move it aside to go on without it"
+        ) from error
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append one row to a JSON-lines file and hand it to the operating system at once."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(strict(row), allow_nan=False) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON-lines file; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace a JSON-lines file by ``rows``."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(
+        "".join(json.dumps(strict(row), allow_nan=False) + "\n" for row in rows),
+        encoding="utf-8",
+    )
+    temporary.replace(path)
+
+
+def strict(value: Any) -> Any:
+    """Replace every number that is not finite by None and put a flag beside it."""
+    if isinstance(value, Mapping):
+        return dict(_strict_items(value))
+    if isinstance(value, list | tuple):
+        return [None if _flag(item) else strict(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def _strict_items(mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if flag := _flag(value):
+            yield key, None
+            yield f"{key}_flag", flag
+            continue
+        yield key, strict(value)
+        if isinstance(value, list | tuple):
+            flags = {str(i): _flag(item) for i, item in enumerate(value) if _flag(item)}
+            if flags:
+                yield f"{key}_flag", flags
+
+
+def _flag(value: Any) -> str | None:
+    if not isinstance(value, float) or math.isfinite(value):
+        return None
+    return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+
+
+def load(path: str | os.PathLike) -> pd.DataFrame:
+    """Load every measure of a study as one tidy DataFrame.
+
+    Args:
+        path: a study's folder, the one that holds study.json.
+
+    Returns:
+        One row per run and measure with the columns run, group, seed, batch_size, measure and
+        value (float; NaN where the measure was not finite). Measures carry the units of their
+        names: accuracies are fractions, sharpness is 100 x the relative rise of the loss.
+
+    Raises:
+        FileNotFoundError: there is no study.json in ``path``.
+    """
+    rows = [
+        {
+            **_labels(run),
+            "measure": measure,
+            "value": math.nan if value is None else value,
+        }
+        for run in _runs(path)
+        for record in measurements(run["folder"]).values()
+        for measure, value in record["values"].items()
+        if not measure.endswith("_flag")
+    ]
+    return pd.DataFrame(
+        rows, columns=["run", "group", "seed", "batch_size", "measure", "value"]
+    )
+
+
+def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
+    """Load the training curves of a study: one row per run and epoch, labelled as in ``load``."""
+    rows = [
+        {**_labels(run), **row}
+        for run in _runs(path)
+        for row in read_rows(run["folder"] / "metrics.jsonl")
+    ]
+    return pd.DataFrame(rows)
+
+
+def measurements(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read a run's measurements, name -> {"settings", "values", "detail", "seconds"}."""
+    file = folder / "measurements.json"
+    return read_json(file)["measurements"] if file.exists() else {}
+
+
+def _runs(path: str | os.PathLike) -> list[dict[str, Any]]:
+    folder = Path(path)
+    if not (folder / "study.json").exists():
+        raise FileNotFoundError(f"no study in {folder}: it has no study.json")
+    runs = read_json(folder / "study.json")["runs"]
+    return [{**run, "folder": folder / "runs" / run["run"]} for run in runs]
+
+
+def _labels(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: run[key] for key in ("run", "group", "seed", "batch_size")}

@@ -1,0 +1,1 @@
+"""Training: the optimizer, one step, many steps a dispatch, checkpoints and the loop around them."""

@@ -1,0 +1,262 @@
+"""A study's folder: who works in it, what it holds, what it lacks."""
+
+import contextlib
+import dataclasses
+import datetime as dt
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bsexp import config, door, results
+from bsexp.probes import task
+
+
+class BusyError(ValueError):
+    """Another process is computing in the same folder."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                f"--workdir={folder}: another process is computing there; wait, or name another"
+            ) from error
+        yield
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One measurement of one run.
+
+    Attributes:
+        run: the run.
+        baseline: the run of the same seed that it is compared with, where the task measures a pair.
+        task: what to measure.
+        settings: what decides its value, as JSON holds it.
+    """
+
+    run: config.Run
+    baseline: config.Run | None
+    task: task.Task
+    settings: Mapping[str, Any]
+
+
+def items(plan: door.Plan, tasks: list[task.Task]) -> list[Item]:
+    """List every measurement of a study: each task at each run, pairs at the compared group's runs."""
+    listed = []
+    for run in plan.runs:
+        baseline = _baseline(plan, run)
+        for each in tasks:
+            if each.pair and baseline is None:
+                continue
+            partner = {"from": baseline.name} if each.pair else {}
+            settings = _as_json({**each.settings, **partner})
+            listed.append(Item(run, baseline if each.pair else None, each, settings))
+    return listed
+
+
+def _baseline(plan: door.Plan, run: config.Run) -> config.Run | None:
+    if run.group not in plan.study.compare[1:]:
+        return None
+    return next(
+        each
+        for each in plan.runs
+        if (each.group, each.seed) == (plan.study.compare[0], run.seed)
+    )
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(results.strict(value)))
+
+
+def now() -> str:
+    """Return the time as results write it: UTC, ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+class Workdir:
+    """The files of one study, as described in `bsexp.results`."""
+
+    def __init__(self, folder: Path, plan: door.Plan, name: str, command: str) -> None:
+        self.folder = folder
+        study = plan.study
+        runs = [
+            {
+                "run": run.name,
+                "group": run.group,
+                "seed": run.seed,
+                "batch_size": run.batch_size,
+            }
+            for run in plan.runs
+        ]
+        self._new = {
+            "schema": results.SCHEMA,
+            "name": name,
+            "question": study.question,
+            "source": study.source,
+            "command": command,
+            "config": _as_json(dataclasses.asdict(study)),
+            "reference": _as_json(study.reference),
+            "comparison": list(study.compare) or None,
+            "runs": runs,
+        }
+        file = folder / "study.json"
+        self._old = results.read_json(file) if file.exists() else {}
+
+    def run_folder(self, run: config.Run) -> Path:
+        """Return the folder of one run."""
+        return self.folder / "runs" / run.name
+
+    def differences(self) -> list[str]:
+        """Say in which fields the configuration differs from the one this folder was last used with."""
+        old, new = (
+            _leaves(self._old["config"]) if self._old else {},
+            _leaves(self._new["config"]),
+        )
+        changed = [
+            key
+            for key in {**old, **new}
+            if old.get(key) != new.get(key) and key != "data.dir"
+        ]
+        if not old or not changed:
+            return []
+        lines = [
+            f"  config.{key}: was {old.get(key)!r}, is {new.get(key)!r}"
+            for key in changed
+        ]
+        return [
+            f"{self.folder} was last used with another configuration; equal runs are reused:",
+            *lines,
+        ]
+
+    def missing(self, wanted: list[Item]) -> list[Item]:
+        """Return the measurements that are not there, or were made with other settings."""
+        return [item for item in wanted if not self._has(item)]
+
+    def _has(self, item: Item) -> bool:
+        found = results.measurements(self.run_folder(item.run))
+        return (
+            item.task.name in found
+            and found[item.task.name]["settings"] == item.settings
+        )
+
+    @property
+    def finished(self) -> str | None:
+        """When this very study was finished, or None."""
+        return self._old["finished"] if self._same() else None
+
+    def _same(self) -> bool:
+        return bool(self._old) and all(
+            self._old[key] == value
+            for key, value in self._new.items()
+            if key != "command"
+        )
+
+    def open(self, environment: Mapping[str, Any]) -> None:
+        """Write down what is going to be computed, and where."""
+        going_on = self._same() and self._old["finished"] is None
+        seconds = (
+            self.seconds()
+            if going_on
+            else {"total": 0.0, "training": 0.0, "measuring": 0.0}
+        )
+        started = self._old["started"] if going_on else now()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        results.write_json(
+            self.folder / "study.json",
+            {**self._new, "started": started, "finished": None},
+        )
+        results.write_json(
+            self.folder / "env.json", {**environment, "seconds": seconds}
+        )
+        self._old = results.read_json(self.folder / "study.json")
+
+    def close(self, *, complete: bool) -> None:
+        """Write down that the study is finished, if it is."""
+        finished = now() if complete else None
+        results.write_json(
+            self.folder / "study.json", {**self._old, "finished": finished}
+        )
+
+    def seconds(self) -> dict[str, float]:
+        """Return the time spent so far, over all the sessions that computed this study."""
+        return results.read_json(self.folder / "env.json")["seconds"]
+
+    def add_seconds(self, **spent: float) -> None:
+        """Add to the time spent on the study."""
+        _add_seconds(self.folder / "env.json", spent)
+
+    def open_run(self, run: config.Run, environment: Mapping[str, Any]) -> None:
+        """Write down what a run is and where it is computed; a run that is there already keeps its evidence."""
+        folder = self.run_folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        results.write_json(
+            folder / "config.json",
+            {"run": run.name, "group": run.group, **run.identity},
+        )
+        if not (folder / "env.json").exists():
+            results.write_json(
+                folder / "env.json",
+                {**environment, "seconds": {"training": 0.0, "measuring": 0.0}},
+            )
+
+    def set_status(self, run: config.Run, state: str, **more: Any) -> None:
+        """Write status.json: training, trained, done, interrupted or failed."""
+        results.write_json(
+            self.run_folder(run) / "status.json",
+            {"state": state, "time": now(), **more},
+        )
+
+    def status(self, run: config.Run) -> dict[str, Any]:
+        """Read status.json; empty before the run began."""
+        file = self.run_folder(run) / "status.json"
+        return results.read_json(file) if file.exists() else {}
+
+    def add_run_seconds(self, run: config.Run, **spent: float) -> None:
+        """Add to the time spent on one run, and on the study."""
+        _add_seconds(self.run_folder(run) / "env.json", spent)
+        self.add_seconds(**spent)
+
+    def record(self, item: Item, measurement: task.Measurement, seconds: float) -> None:
+        """Add one measurement to its run."""
+        folder = self.run_folder(item.run)
+        entry = {
+            "settings": item.settings,
+            "values": measurement.values,
+            "detail": measurement.detail,
+            "seconds": round(seconds, 3),
+        }
+        known = results.measurements(folder)
+        content = {
+            "schema": results.SCHEMA,
+            "measurements": {**known, item.task.name: entry},
+        }
+        results.write_json(folder / "measurements.json", content)
+
+
+def _add_seconds(file: Path, spent: Mapping[str, float]) -> None:
+    content = results.read_json(file)
+    for kind, seconds in spent.items():
+        content["seconds"][kind] = round(content["seconds"][kind] + seconds, 3)
+    results.write_json(file, content)
+
+
+def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    return {
+        key: leaf
+        for name, value in tree.items()
+        for key, leaf in _leaves(value, f"{path}.{name}" if path else name).items()
+    }

@@ -1,0 +1,220 @@
+"""The summary against numbers worked out by hand, and the answer in every outcome."""
+
+import json
+import math
+
+import pytest
+from scipy import stats
+
+from bsexp import results
+from bsexp.report import summary
+
+SHARP = "sharpness/full/1e-3/running"
+
+
+def test_mean_std_n_of_a_measure_are_the_sample_statistics_in_seed_order(study):
+    study.measure("test_accuracy", "SB", {0: 0.90, 1: 0.94, 2: 0.92})
+    entry = summary.summarise(study.path)["groups"]["SB"]["test_accuracy"]
+    assert entry["mean"] == pytest.approx(0.92)
+    assert entry["std"] == pytest.approx(
+        0.02
+    )  # ddof = 1; the population's would be 0.0163
+    assert entry["n"] == 3
+    assert entry["values"] == [0.90, 0.94, 0.92]
+    assert entry["seeds"] == [0, 1, 2]
+    assert entry["paper"] == {"mean": 0.9803, "std": 0.0007}
+
+
+def test_values_are_ordered_by_seed_whatever_the_order_of_the_runs(study):
+    runs = results.read_json(study.path / "study.json")["runs"]
+    study.study(runs=runs[::-1])
+    study.measure("test_accuracy", "SB", {0: 0.1, 1: 0.2, 2: 0.3})
+    values = summary.summarise(study.path)["groups"]["SB"]["test_accuracy"]["values"]
+    assert values == [0.1, 0.2, 0.3]
+
+
+def test_a_null_value_is_kept_but_not_counted(study):
+    study.measure(SHARP, "LB", {0: 10.0, 1: None, 2: 30.0})
+    entry = summary.summarise(study.path)["groups"]["LB"][SHARP]
+    assert (entry["mean"], entry["n"]) == (20.0, 2)
+    assert math.isnan(entry["values"][1])
+    ratio = summary.summarise(study.path)["pairs"]["LB/SB"][f"ratio/{SHARP}"]
+    assert ratio["n"] == 2
+
+
+def test_one_seed_has_no_std(make):
+    entry = summary.summarise(make(1).path)["groups"]["SB"]["test_accuracy"]
+    assert entry["n"] == 1
+    assert math.isnan(entry["std"])
+
+
+def test_ratio_is_compared_over_baseline_and_gap_is_baseline_minus_compared(study):
+    study.measure(SHARP, "SB", {0: 1.0, 1: 2.0, 2: 4.0})
+    study.measure(SHARP, "LB", {0: 10.0, 1: 40.0, 2: 120.0})
+    pair = summary.summarise(study.path)["pairs"]["LB/SB"]
+    assert pair["seeds"] == [0, 1, 2]
+    assert pair[f"ratio/{SHARP}"]["values"] == [10.0, 20.0, 30.0]
+    assert pair["ratio/distance_from_start"]["mean"] == 1.0
+    assert pair["gap/test_accuracy"]["mean"] == pytest.approx(0.01)
+    assert "ratio/test_accuracy" not in pair
+    assert "gap/distance_from_start" not in pair
+
+
+def test_pairs_match_seeds_and_leave_out_a_seed_without_a_partner(study):
+    (study.run("SB", 1) / "measurements.json").unlink()
+    study.measure(SHARP, "SB", {0: 1.0, 2: 4.0})
+    study.measure(SHARP, "LB", {0: 10.0, 1: 77.0, 2: 120.0})
+    pair = summary.summarise(study.path)["pairs"]["LB/SB"]
+    assert pair["seeds"] == [0, 2]
+    assert pair[f"ratio/{SHARP}"]["values"] == [10.0, 30.0]
+
+
+def test_two_runs_of_one_seed_are_not_paired_by_guess(study):
+    runs = results.read_json(study.path / "study.json")["runs"]
+    twin = {**runs[0], "run": runs[2]["run"]}  # SB, seed 0 again
+    study.study(runs=[*runs[:2], twin, *runs[3:]])
+    assert summary.summarise(study.path)["pairs"]["LB/SB"]["seeds"] == [2]
+
+
+def test_a_baseline_of_zero_gives_no_ratio(study):
+    study.measure(SHARP, "SB", {0: 0.0, 1: 1.0, 2: 1.0})
+    ratio = summary.summarise(study.path)["pairs"]["LB/SB"][f"ratio/{SHARP}"]
+    assert ratio["n"] == 2
+    assert math.isnan(ratio["values"][0])
+
+
+def test_p_value_is_the_one_sided_welch_test_of_scipy(study):
+    baseline, compared = [0.95, 0.97, 0.96], [0.94, 0.955, 0.92]
+    study.measure("test_accuracy", "SB", dict(enumerate(baseline)))
+    study.measure("test_accuracy", "LB", dict(enumerate(compared)))
+    gap = summary.summarise(study.path)["pairs"]["LB/SB"]["gap/test_accuracy"]
+    test = stats.ttest_ind(baseline, compared, equal_var=False, alternative="greater")
+    assert gap["p_value"] == pytest.approx(test.pvalue, rel=1e-9)
+
+
+def test_a_measure_that_only_the_paper_has_is_there_with_n_zero(study):
+    study.study(reference={"SB": {"sharpness/random/1e-3/batch": [0.11, 0.0]}})
+    entry = summary.summarise(study.path)["groups"]["SB"]["sharpness/random/1e-3/batch"]
+    assert (entry["n"], entry["values"], entry["paper"]["mean"]) == (0, [], 0.11)
+
+
+def test_the_written_file_is_strict_json_with_flags_for_what_is_not_finite(make):
+    study = make(1)
+    summary.write(study.path)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not strict JSON")
+
+    text = (study.path / "summary.json").read_text(encoding="utf-8")
+    entry = json.loads(text, parse_constant=refuse)["groups"]["SB"]["test_accuracy"]
+    assert (entry["std"], entry["std_flag"]) == (None, "nan")
+
+
+def test_the_data_frame_of_results_agrees(study):
+    study.measure(SHARP, "LB", {1: None})
+    frame = (
+        results.load(study.path)
+        .groupby(["group", "measure"])
+        .value.agg(["mean", "std", "count"])
+    )
+    groups = summary.summarise(study.path)["groups"]
+    for (group, measure), row in frame.iterrows():
+        entry = groups[group][measure]
+        assert entry["mean"] == pytest.approx(row["mean"])
+        assert entry["std"] == pytest.approx(row["std"])
+        assert entry["n"] == row["count"]
+    assert len(frame) == sum(
+        len(group) - 1 for group in groups.values()
+    )  # but batch_size
+
+
+def answer(study, ratio=None, accuracy=None):
+    """The answer when LB is ``ratio`` times as sharp and the test accuracies are (SB, LB)."""
+    for seed, value in enumerate(ratio or []):
+        study.measure(SHARP, "SB", {seed: 2.0})
+        study.measure(SHARP, "LB", {seed: 2.0 * value})
+    for seed, (baseline, compared) in enumerate(accuracy or []):
+        study.measure("test_accuracy", "SB", {seed: baseline})
+        study.measure("test_accuracy", "LB", {seed: compared})
+    return summary.summarise(study.path)["answer"]
+
+
+def test_answer_sharper_with_range_and_significant_loss(study):
+    accuracy = [(0.981, 0.978), (0.982, 0.978), (0.980, 0.977)]
+    # the p-value is from scipy.stats.ttest_ind on the six accuracies
+    assert answer(study, [90, 100, 110], accuracy) == (
+        "LB (batch size 1000) is sharper than SB (batch size 100) at every seed: φ at ε = 1e-3 in the full space, "
+        "running-average batch norm, is 100 times as large (from 90 to 110 over 3 seeds); the test accuracy of LB is "
+        "lower by 0.33 ± 0.06 points, which exceeds the noise between seeds (one-sided Welch test at 5 %, p = 0.0066)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (
+            [0.5, 0.25, 0.75],
+            [
+                "LB (batch size 1000) is flatter than SB",
+                "0.5 times as large (from 0.25 to 0.75",
+            ],
+        ),
+        (
+            [0.5, 2, 4],
+            ["the seeds disagree on whether LB", "ratios from 0.5 to 4 over 3 seeds"],
+        ),
+        ([1, 1, 1], ["is as sharp as SB"]),
+    ],
+)
+def test_answer_names_the_direction_of_sharpness(study, ratio, words):
+    text = answer(study, ratio)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "words"),
+    [
+        (
+            [(0.90, 0.89), (0.95, 0.94), (0.85, 0.84)],
+            ["lower by 1.00 ± 0.00 points", "does not exceed the noise"],
+        ),
+        (
+            [(0.90, 0.92), (0.90, 0.93), (0.91, 0.93)],
+            ["not lower but higher by 2.33 ± 0.58 points", "no loss"],
+        ),
+        ([(0.9, 0.9)] * 3, ["the same on average"]),
+        ([(0.9, 0.8)] * 3, ["lower by 10.00 ± 0.00 points", "no spread"]),
+    ],
+)
+def test_answer_names_the_direction_of_accuracy_and_the_noise(study, accuracy, words):
+    text = answer(study, accuracy=accuracy)
+    assert all(word in text for word in words), text
+
+
+def test_answer_says_that_one_seed_cannot_tell(make):
+    text = answer(make(1))
+    assert text.count("one seed cannot tell") == 2
+    assert "±" not in text
+
+
+def test_answer_names_what_was_not_measured(study):
+    study.drop(SHARP)
+    assert "whether LB (batch size 1000) is sharper" in answer(study)
+    assert "the test accuracy of LB is lower by 1.00" in answer(study)
+    study.drop("evaluation/running")
+    assert answer(study).startswith("The question cannot be answered: no seed")
+
+
+def test_answer_without_test_accuracy(study):
+    study.drop("evaluation/running")
+    assert "nothing can be said about generalisation" in answer(study)
+    assert "LB (batch size 1000) is sharper" in answer(study)
+
+
+def test_answer_of_an_unfinished_study_and_of_one_without_comparison(study):
+    study.study(finished=None)
+    assert answer(study).startswith("So far, with the study unfinished, LB")
+    study.study(comparison=None)
+    assert answer(study).startswith("This study names no two groups to compare")
+    study.study(comparison=["SB", "XL"])
+    assert answer(study).startswith("The question cannot be answered yet")

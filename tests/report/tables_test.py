@@ -1,0 +1,109 @@
+"""The table's digits, order and gaps."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bsexp.report import summary, tables
+from bsexp.report.measures import describe
+
+TIMES, DASH = "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        (98.1234, 0.0712, "98.123 ± 0.071"),
+        (3523.4, 118.2, "3520 ± 120"),
+        (205.14, 69.52, "205 ± 70"),
+        (1.23456, 0.0, "1.235 ± 0.000"),
+        (0.0, 0.0, "0 ± 0"),
+        (12.3456, float("nan"), "12.35"),
+        (2.08e-5, 1.1e-5, f"(2.1 ± 1.1) {TIMES} 10⁻⁵"),
+        (1.5e7, float("nan"), f"1.500 {TIMES} 10⁷"),
+        (-0.25, 0.013, "-0.250 ± 0.013"),
+        (100.0, 1e-13, "100.000 ± 0.000"),
+        (float("nan"), float("nan"), DASH),
+    ],
+)
+def test_spread_has_two_digits_of_the_std(mean, std, text):
+    assert tables.spread(mean, std) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        (98.03, 0.07, "98.03 ± 0.07"),
+        (42.9, 17.14, "42.90 ± 17.14"),
+        (0.11, float("nan"), "0.11"),
+    ],
+)
+def test_the_paper_is_quoted_with_its_own_digits(mean, std, text):
+    assert tables.quoted(mean, std) == text
+
+
+def rows(study):
+    return {
+        (row.label, row.mode): row for row in tables.rows(summary.summarise(study.path))
+    }
+
+
+def test_accuracies_are_in_per_cent_beside_the_papers(study):
+    study.measure("test_accuracy", "SB", {0: 0.980, 1: 0.981, 2: 0.982})
+    row = rows(study)["Test accuracy, %", "running"]
+    assert row.cells["SB"] == tables.Cell("98.10 ± 0.10", "3", "98.03 ± 0.07")
+    assert row.contrast == ""
+
+
+def test_a_null_lowers_n_and_says_so(study):
+    study.measure("sharpness/full/1e-3/batch", "LB", {1: None})
+    row = rows(study)["φ, full space, ε = 1e-3", "batch"]
+    assert row.cells["LB"].n == "2 of 3"
+    assert row.cells["LB"].paper == "205.14 ± 69.52"
+    assert row.contrast == f"{TIMES} 300.0 ± 0.0"
+
+
+def test_one_seed_has_no_spread(make):
+    cell = rows(make(1))["Test accuracy, %", "running"].cells["LB"]
+    assert (cell.value, cell.n) == ("97.00", "1")
+
+
+def test_rows_go_from_accuracy_to_distance_with_running_before_batch(study):
+    listed = tables.rows(summary.summarise(study.path))
+    sections = list(dict.fromkeys(row.section for row in listed))
+    assert sections == ["Accuracy", "Loss", "Sharpness φ", "Hessian", "Distance"]
+    accuracy = [
+        (row.label.split()[0], row.mode) for row in listed if row.section == "Accuracy"
+    ]
+    assert accuracy == [
+        ("Training", "running"),
+        ("Test", "running"),
+        ("Training", "batch"),
+        ("Test", "batch"),
+    ]
+
+
+def test_an_unknown_measure_keeps_its_name():
+    measure = describe("noise_scale/simple")
+    assert (measure.section, measure.label) == ("Other", "noise_scale/simple")
+
+
+def test_a_measure_that_one_group_lacks_is_a_dash(study):
+    study.study(reference={})
+    for seed in range(3):
+        (study.run("LB", seed) / "measurements.json").unlink()
+    cells = rows(study)["Test accuracy, %", "running"].cells
+    assert cells["LB"] == tables.Cell(DASH, "0", "")
+    assert cells["SB"].n == "3"
+
+
+def test_the_terminal_shows_every_row_and_takes_names_literally(study):
+    study.study(question="[red]is it sharp?[/red]")
+    console = Console(file=io.StringIO(), width=200)
+    found = summary.summarise(study.path)
+    tables.print_table(found, console)
+    text = console.file.getvalue()
+    assert "[red]is it sharp?[/red]" in text
+    assert all(row.cells["LB"].value in text for row in tables.rows(found))
+    assert "205.14 ± 69.52" in text
