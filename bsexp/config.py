@@ -150,7 +150,7 @@ class Train:
         20, "passes over the training set", unit="epochs", check=positive
     )
     checkpoint_every: int = option(
-        1,
+        5,
         "distance between two checkpoints",
         unit="epochs",
         check=positive,
@@ -183,6 +183,12 @@ class Sharpness:
     batch_examples: int | str = option(
         10_000, "the same, in mode batch", unit="examples", check=count
     )
+    guide_examples: int | str = option(
+        10_000,
+        "training examples whose gradients lead the sign ascent; the value found is that of the whole loss",
+        unit="examples",
+        check=count,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +199,7 @@ class Hessian:
         10_000, "training examples of the loss", unit="examples", check=count
     )
     trace_probes: int = option(
-        16, "Rademacher vectors of Hutchinson's estimator", check=at_least_two
+        8, "Rademacher vectors of Hutchinson's estimator", check=at_least_two
     )
     lanczos_iterations: int = option(
         40, "most Lanczos iterations for the largest eigenvalue", check=positive

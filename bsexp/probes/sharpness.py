@@ -13,56 +13,55 @@ from bsexp.probes.task import GRADIENT, Measurement, Point, Task
 
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     """List one task per mode and epsilon."""
-    chosen = measure.sharpness
+    chosen, total = measure.sharpness, examples["train"]
     counts = {"running": chosen.running_examples, "batch": chosen.batch_examples}
     listed = []
     for mode in measure.modes:
-        number = config.resolve_subset(counts[mode], examples["train"])
+        number = config.resolve_subset(counts[mode], total)
+        guide = min(number, config.resolve_subset(chosen.guide_examples, total))
         settings = {
             "examples": number,
+            "guide_examples": guide,
             **evaluation.settings(measure, mode),
             "lbfgsb_iterations": chosen.lbfgsb_iterations,
             "ascent_steps": chosen.ascent_steps,
         }
-        # The gradient at the point itself, then one an iteration; a line search may ask for one or two more.
-        cost = GRADIENT * number * (3 + chosen.lbfgsb_iterations + chosen.ascent_steps)
-        listed += [
-            Task(
-                name,
-                settings,
-                cost,
-                functools.partial(_sharpness, chosen, number, mode, epsilon, name),
-            )
-            for epsilon in chosen.epsilons
-            for name in [f"sharpness/full/{config.epsilon_name(epsilon)}/{mode}"]
-        ]
+        # L-BFGS-B: the point itself, one an iteration, one or two more in its line searches; sign ascent: its steps.
+        full, led = 3 + chosen.lbfgsb_iterations, 1 + chosen.ascent_steps
+        cost = GRADIENT * (number * full + guide * led)
+        for epsilon in chosen.epsilons:
+            name = f"sharpness/full/{config.epsilon_name(epsilon)}/{mode}"
+            measured = functools.partial(_sharpness, name, mode, epsilon, settings)
+            listed.append(Task(name, settings, cost, measured))
     return listed
 
 
 def _sharpness(
-    chosen: config.Sharpness,
-    examples: int,
+    name: str,
     mode: str,
     epsilon: float,
-    name: str,
+    settings: Mapping[str, int],
     bench: Bench,
     point: Point,
 ) -> Measurement:
-    function = bench.objective(point.statistics, examples, mode).value_and_gradient
+    def loss(examples: int) -> sharpness.ValueAndGradient:
+        return bench.objective(point.statistics, examples, mode).value_and_gradient
+
+    led = settings["guide_examples"] < settings["examples"]
     found = sharpness.keskar(
-        function,
+        loss(settings["examples"]),
         point.parameters,
-        function(point.parameters),
         epsilon,
-        iterations=chosen.lbfgsb_iterations,
-        steps=chosen.ascent_steps,
+        iterations=settings["lbfgsb_iterations"],
+        steps=settings["ascent_steps"],
+        guide=loss(settings["guide_examples"]) if led else None,
     )
     detail = {
         "loss_at_point": found.loss,
-        "examples": examples,
+        "examples": settings["examples"],
         "best": found.best,
         "searches": {
-            name: dataclasses.asdict(search) for name, search in found.searches.items()
+            key: dataclasses.asdict(search) for key, search in found.searches.items()
         },
     }
     return Measurement({name: found.value}, detail)
