@@ -53,8 +53,9 @@ def parse(words: Sequence[str]) -> Command:
             errors.append(
                 f"{word}: stray word; every argument is a flag, such as --config=FILE"
             )
-        elif name in SWITCHES and not equals:
+        elif name in SWITCHES:
             values[name] = "on"
+            errors += [f"{word}: takes no value"] if equals else []
         elif name not in VALUED and not name.startswith("config."):
             errors.append(
                 f"{word}: unknown flag; {door.did_you_mean(name, (*VALUED, *SWITCHES, 'config.FIELD'))}"

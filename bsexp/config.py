@@ -46,14 +46,16 @@ def count(value: int | str) -> str:
         return 'must be a whole number or a percentage such as "10%"'
 
 
-def not_empty(value: tuple[Any, ...] | Mapping[str, Any]) -> str:
-    """Return "" for a collection that holds something."""
-    return "" if len(value) else "must name at least one"
+def some(values: tuple[Any, ...] | Mapping[str, Any]) -> str:
+    """Return "" for a collection that holds something, nothing of it twice."""
+    if not len(values):
+        return "must name at least one"
+    return "" if len(set(values)) == len(values) else "must not repeat"
 
 
-def all_positive(values: tuple[float, ...]) -> str:
-    """Return "" when every number is above zero and there is at least one."""
-    return not_empty(values) or next(filter(None, map(positive, values)), "")
+def some_positive(values: tuple[float, ...]) -> str:
+    """Return "" for different numbers above zero, at least one of them."""
+    return some(values) or next(filter(None, map(positive, values)), "")
 
 
 def percentage(value: str) -> float:
@@ -170,7 +172,7 @@ class Sharpness:
     """Keskar's sharpness, Metric 2.1 of arXiv:1609.04836."""
 
     epsilons: tuple[float, ...] = option(
-        (1e-3, 5e-4), "half-widths of the box, relative to |x| + 1", check=all_positive
+        (1e-3, 5e-4), "half-widths of the box, relative to |x| + 1", check=some_positive
     )
     lbfgsb_iterations: int = option(10, "iterations of L-BFGS-B", check=positive)
     ascent_steps: int = option(10, "steps of projected sign ascent", check=positive)
@@ -232,15 +234,15 @@ class Measure:
     probes: tuple[str, ...] = option(
         ("evaluation", "distance", "hessian", "sharpness", "path"),
         "probes by name",
-        check=not_empty,
+        check=some,
     )
     modes: tuple[str, ...] = option(
         ("running", "batch"),
         "batch norm while measuring: by its running averages, or by the statistics of the batch at hand",
-        check=not_empty,
+        check=some,
     )
     statistics_batch: int = option(
-        2_500,
+        5_000,
         "most examples that share their batch-norm statistics, in mode batch",
         unit="examples",
         check=at_least_two,
@@ -279,7 +281,7 @@ class Study(Base):
     groups: dict[str, dict[str, Any]] = option(
         {"base": {}},
         "what varies: group name -> fields of the base run that differ",
-        check=not_empty,
+        check=some,
     )
     compare: tuple[str, ...] = option(
         (), "two groups: the baseline and the one that is compared with it"

@@ -14,6 +14,9 @@ from bsexp import config
 BASE_FIELDS = tuple(field.name for field in dataclasses.fields(config.Base))
 
 
+_NO_FIELDS = "unknown field; what stands before the last dot has no fields of its own"
+
+
 class ConfigError(ValueError):
     """Everything that is wrong with a configuration, one message a line."""
 
@@ -122,9 +125,7 @@ def _apply(
         if isinstance(place, dict) and all((*parents, leaf)):
             place[leaf] = _literal(text)
         else:
-            errors.append(
-                f"config.{path}={text}: unknown field; {'.'.join(parents)} has no fields of its own"
-            )
+            errors.append(f"config.{path}={text}: {_NO_FIELDS}")
     return merged
 
 
@@ -165,6 +166,15 @@ def _build(kind: type, settings: Any, path: str, errors: list[str]) -> Any:
         place = f"{path}.{name}"
         if dataclasses.is_dataclass(field.type):
             values[name] = _build(field.type, settings[name], place, errors)
+            continue
+        if (
+            isinstance(settings[name], Mapping)
+            and typing.get_origin(field.type) is not dict
+        ):
+            errors += [
+                f"{place}.{key}{_shown(value)}: {_NO_FIELDS}"
+                for key, value in settings[name].items()
+            ]
             continue
         value, error = _convert(settings[name], field.type)
         error = error or (
@@ -224,7 +234,8 @@ def _convert_tuple(value: Any, kind: Any) -> tuple[Any, str]:
 def _group(merged: Mapping[str, Any], name: str, errors: list[str]) -> config.Base:
     """Build the base run of one group: the study's own fields with the group's laid over them."""
     base = {key: value for key, value in merged.items() if key in BASE_FIELDS}
-    group = merged["groups"][name] if "groups" in merged else {}
+    groups = merged["groups"] if isinstance(merged.get("groups"), Mapping) else {}
+    group = groups.get(name, {})
     _build(config.Base, group, f"config.groups.{name}", errors)
     return _build(config.Base, _overlay(base, group), f"config.groups.{name}", [])
 

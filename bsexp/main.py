@@ -12,12 +12,15 @@ from rich.console import Console
 
 from bsexp import command, door
 
+LOG_WIDTH = 140
+
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 1 where a run failed, 2 for bad input, 128 + signal."""
     # Third-party libraries report their own doings at level INFO; ours and theirs are heard from WARNING on.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    console = Console()
+    # A log has no width of its own: eighty columns would break the table's rows.
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         asked = command.parse(words)
         if asked.help:

@@ -50,9 +50,13 @@ def describe(name: str) -> Measure:
         case [plain, mode] if plain in _PLAIN and mode in MODES:
             return Measure(name, *_PLAIN[plain], mode=mode)
         case ["sharpness", space, epsilon, mode] if mode in MODES:
-            return Measure(
-                name, "Sharpness φ", f"φ, {space} space, ε = {epsilon}", mode=mode
-            )
+            label = f"φ, {space} space, ε = {epsilon}"
+            return Measure(name, "Sharpness φ", label, mode=mode)
+        case ["sharpness", space, epsilon, mode, search] if (
+            mode in MODES and search in SEARCHES
+        ):
+            label = f"the same by {SEARCHES[search]} alone, ε = {epsilon}"
+            return Measure(name, "Sharpness φ", label, mode=mode)
         case ["hessian", kind, mode] if kind in _HESSIAN and mode in MODES:
             return Measure(name, "Hessian", _HESSIAN[kind], mode=mode)
         case ["distance_from_start"]:

@@ -15,6 +15,7 @@ from bsexp.report.look import looks, plain_number, styled, title
 from bsexp.report.measures import MODES, SEARCHES
 
 MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
+PAPERS_SEARCH = "lbfgsb"  # what a published value is compared with
 
 
 @styled
@@ -58,7 +59,9 @@ def _panel(panel: Axes, study: Study, measures: list[str]) -> list[float]:
         for i, run in enumerate(runs):
             place = x - 0.1 + step * (i - (len(runs) - 1) / 2)
             shown += _points(panel, place, run, measure, colour)
-        shown += _paper_point(panel, x + 0.3, study.paper(runs[0].group).get(measure))
+        shown += _paper_point(
+            panel, x + 0.3, study.paper(runs[0].group).get(f"{measure}/{PAPERS_SEARCH}")
+        )
     labels = [
         f"{runs[0].group}\nε = {measure.split('/')[2]}" for measure, runs, _ in columns
     ]

@@ -69,8 +69,9 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     table.add_column("measure")
     table.add_column("batch norm")
     for name, group in summary["groups"].items():
-        table.add_column(Text(f"{name}, B = {group['batch_size']}"), justify="right")
-        table.add_column("n", justify="right")
+        table.add_column(
+            Text(f"{name}, B = {group['batch_size']} (n)"), justify="right"
+        )
         if has_paper(summary, name):
             table.add_column("paper", justify="right", style="dim")
     for pair in summary["pairs"]:
@@ -161,9 +162,7 @@ def _contrast(ratio: Mapping[str, Any] | None) -> str:
 def _texts(summary: Mapping[str, Any], row: Row) -> list[str]:
     texts = [row.label, row.mode]
     for name, cell in row.cells.items():
-        texts += (
-            [cell.value, cell.n, cell.paper]
-            if has_paper(summary, name)
-            else [cell.value, cell.n]
-        )
+        texts.append(f"{cell.value} ({cell.n})")
+        if has_paper(summary, name):
+            texts.append(cell.paper)
     return [*texts, row.contrast] if summary["pairs"] else texts

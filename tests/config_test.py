@@ -1,0 +1,74 @@
+import dataclasses
+
+import pytest
+
+from bsexp import config
+
+
+def run(**changes):
+    base = dataclasses.replace(config.Base(), **changes)
+    return config.Run("SB", 0, 256, base)
+
+
+def test_the_identity_of_the_default_run_is_known():
+    assert run().name == "mnist-F1-adam-B256-seed0-35fb608e", (
+        "the hash of an unchanged configuration has changed: every committed and every user's result would be "
+        "computed again. If a field was added that decides numbers, this is right and the golden value moves."
+    )
+
+
+def test_what_decides_numbers_enters_the_hash():
+    names = {
+        run().name,
+        run(optimizer=config.Optimizer(learning_rate=2e-3)).name,
+        run(optimizer=config.Optimizer(arguments={"b1": 0.8})).name,
+        run(train=config.Train(epochs=21)).name,
+        run(model=config.Model(batch_norm_momentum=0.99)).name,
+        dataclasses.replace(run(), seed=1).name,
+        dataclasses.replace(run(), batch_size=257).name,
+    }
+    assert len(names) == 7
+
+
+def test_what_only_moves_or_speeds_a_run_does_not_enter_the_hash():
+    moved = run(
+        data=config.Data(dir="elsewhere"),
+        train=config.Train(steps_per_dispatch=7, checkpoint_every=3),
+    )
+    assert moved.name == run().name
+    assert dataclasses.replace(run(), group="LB").name == run().name
+
+
+def test_a_percentage_is_the_run_that_it_comes_to():
+    percent = run(batch=config.Batch(size="10%"))
+    number = run(batch=config.Batch(size=6_000))
+    as_run = dataclasses.replace(percent, batch_size=6_000)
+    assert as_run.name == dataclasses.replace(number, batch_size=6_000).name
+
+
+@pytest.mark.parametrize(
+    ("value", "total", "expected"),
+    [(256, 60_000, 256), ("10%", 60_000, 6_000), ("0.5%", 1_001, 5)],
+)
+def test_counts_are_numbers_or_percentages(value, total, expected):
+    assert config.resolve_count(value, total) == expected
+
+
+def test_a_subset_is_never_empty_and_never_more_than_all():
+    assert config.resolve_subset("1%", 10) == 1
+    assert config.resolve_subset(10_000, 10) == 10
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "name"),
+    [
+        (1e-3, "1e-3"),
+        (5e-4, "5e-4"),
+        (2.5e-4, "2.5e-4"),
+        (0.1, "1e-1"),
+        (1.0, "1e0"),
+        (9.99e-5, "9.99e-5"),
+    ],
+)
+def test_epsilons_are_named_as_the_paper_writes_them(epsilon, name):
+    assert config.epsilon_name(epsilon) == name

@@ -1,0 +1,44 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bsexp.data import sources
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def mnist_dir(tmp_path_factory):
+    """A folder in which the embedded MNIST is prepared."""
+    folder = tmp_path_factory.mktemp("data")
+    sources.load("mnist", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_dir):
+    return sources.load("mnist", str(mnist_dir))
+
+
+@pytest.fixture(scope="session")
+def command_line(mnist_dir):
+    """Run the program as a user does, with warnings as errors; returns the finished process."""
+
+    def run(*words, **options):
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-m", "bsexp.main", *words],
+            **{
+                "cwd": ROOT,
+                "capture_output": True,
+                "text": True,
+                "timeout": 300,
+                **options,
+            },
+            env={**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "COLUMNS": "160"},
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,172 @@
+import pytest
+
+from bsexp import config, door
+
+CATALOGUE = door.Catalogue(
+    models=("F1",),
+    probes=("evaluation", "sharpness"),
+    modes=("running", "batch"),
+    optimizers={"adam": ("b1", "b2"), "sgd": ("momentum",)},
+    training_examples=lambda name, _: {"mnist": 60_000, "small": 100}[name],
+)
+SETTINGS = {
+    "measure": {"probes": ("evaluation",)},
+    "groups": {"LB": {"batch": {"size": "10%"}}, "SB": {}},
+    "compare": ("SB", "LB"),
+}
+
+
+def opened(*overrides, settings=SETTINGS):
+    return door.open_study(settings, overrides, CATALOGUE)
+
+
+def errors(*overrides, settings=SETTINGS):
+    with pytest.raises(door.ConfigError) as caught:
+        opened(*overrides, settings=settings)
+    return list(caught.value.errors)
+
+
+def test_groups_are_laid_over_the_base_run_and_the_baseline_comes_first():
+    plan = opened(("optimizer.learning_rate", "0.01"), ("seeds", "2"))
+    assert [(run.group, run.seed, run.batch_size) for run in plan.runs] == [
+        ("SB", 0, 256),
+        ("LB", 0, 6_000),
+        ("SB", 1, 256),
+        ("LB", 1, 6_000),
+    ]
+    assert {run.base.optimizer.learning_rate for run in plan.runs} == {0.01}
+
+
+def test_a_field_of_one_group_can_be_set():
+    plan = opened(
+        ("groups.LB.batch.size", "3000"),
+        ("groups.LB.train.epochs", "7"),
+        ("batch.size", "128"),
+    )
+    assert [(run.batch_size, run.base.train.epochs) for run in plan.runs[:2]] == [
+        (128, 20),
+        (3_000, 7),
+    ]
+
+
+def test_a_group_can_be_added_from_outside():
+    plan = opened(("groups.XL.batch.size", "50%"))
+    assert {run.group: run.batch_size for run in plan.runs} == {
+        "SB": 256,
+        "LB": 6_000,
+        "XL": 30_000,
+    }
+
+
+def test_settings_that_were_passed_in_are_left_alone():
+    settings = {
+        "groups": {"a": {"batch": {"size": 8}}},
+        "measure": {"probes": ("evaluation",)},
+    }
+    opened(("groups.a.batch.size", "16"), settings=settings)
+    assert settings == {
+        "groups": {"a": {"batch": {"size": 8}}},
+        "measure": {"probes": ("evaluation",)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("batch.size", "-3", "config.batch.size=-3: must be > 0"),
+        ("batch.size", "0", "config.batch.size=0: must be > 0"),
+        ("batch.size", "60001", "config.batch.size=60001: is 60001 examples; must be 1 to 60000"),
+        ("batch.size", "0.0001%", "config.batch.size=0.0001%: is 0 examples; must be 1 to 60000"),
+        ("batch.size", "120%", "config.batch.size=120%: must be above 0% and at most 100%"),
+        ("batch.size", "many", "config.batch.size=many: must be a whole number or a percentage"),
+        ("batch.size", "2.5", "config.batch.size=2.5: must be a whole number or text, not float"),
+        ("batch.sise", "3", "config.batch.sise=3: unknown field; did you mean size? valid: size"),
+        ("bach.size", "3", "config.bach: unknown field; did you mean batch?"),
+        ("batch.size.x", "3", "config.batch.size.x=3: unknown field"),
+        ("batch", "3", "config.batch=3: must be a group of fields"),
+        ("groups.LB.batch.size", "-1", "config.groups.LB.batch.size=-1: must be > 0"),
+        ("groups.LB.batch.sise", "1", "config.groups.LB.batch.sise=1: unknown field; did you mean size?"),
+        ("groups.LB.batch.size", "70000", "config.groups.LB.batch.size=70000: is 70000 examples"),
+        ("groups.LB.seeds", "2", "config.groups.LB.seeds=2: unknown field"),
+        ("groups.LB", "2", "config.groups.LB=2: must be a group of fields"),
+        ("optimizer.learning_rate", "nan", "config.optimizer.learning_rate=nan: must be a finite number"),
+        ("optimizer.learning_rate", "inf", "config.optimizer.learning_rate=inf: must be a finite number"),
+        ("optimizer.learning_rate", "1e-3x", "config.optimizer.learning_rate=1e-3x: must be a number, not str"),
+        ("optimizer.learning_rate", "True", "config.optimizer.learning_rate=True: must be a number, not bool"),
+        ("optimizer.learning_rate", "-1", "config.optimizer.learning_rate=-1: must be > 0"),
+        ("optimizer.name", "adma", "config.optimizer.name=adma: unknown optimizer; did you mean adam? valid: adam, sgd"),
+        ("optimizer.arguments.b3", "0.9", "config.optimizer.arguments.b3=0.9: unknown argument of adam; valid: b1, b2"),
+        ("model.name", "F3", "config.model.name=F3: unknown model; valid: F1"),
+        ("model.batch_norm_momentum", "1.0", "config.model.batch_norm_momentum=1.0: must be >= 0 and < 1"),
+        ("train.epochs", "0", "config.train.epochs=0: must be > 0"),
+        ("train.epochs", "True", "config.train.epochs=True: must be a whole number, not bool"),
+        ("seeds", "0", "config.seeds=0: must be > 0"),
+        ("measure.probes", "('evaluation', 'sharpnes')", "config.measure.probes=sharpnes: unknown probe; did you mean sharpness?"),
+        ("measure.probes", "evaluation", "config.measure.probes=evaluation: must be several values in parentheses"),
+        ("measure.probes", "()", "config.measure.probes=(): must name at least one"),
+        ("measure.modes", "('train',)", "config.measure.modes=train: unknown mode; "),
+        ("measure.sharpness.epsilons", "(1e-3, 0.0)", "config.measure.sharpness.epsilons=(0.001, 0.0): must be > 0"),
+        ("measure.sharpness.epsilons", "(1e-3, 'a')", "config.measure.sharpness.epsilons=(0.001, 'a'): each must be a number"),
+        ("measure.sharpness.epsilons", "(1e-3, 1e-3)", "config.measure.sharpness.epsilons=(0.001, 0.001): must not repeat"),
+        ("measure.path.first", "3.0", "config.measure.path.last=2.0: must be above config.measure.path.first=3.0"),
+        ("compare", "('SB', 'XB')", "config.compare=XB: unknown group; valid: LB, SB"),
+        ("compare", "('SB',)", "config.compare=('SB',): must name two groups"),
+        ("groups", "{}", "config.groups: must name at least one"),
+        ("groups", "5", "config.groups=5: must be a mapping"),
+    ],
+)  # fmt: skip
+def test_each_bad_value_is_named_with_what_it_must_be(path, text, message):
+    found = errors((path, text))
+    assert any(line.startswith(message) for line in found), found
+
+
+def test_all_errors_come_at_once_and_none_twice():
+    found = errors(
+        ("batch.size", "-3"),
+        ("optimizer.name", "adma"),
+        ("seeds", "0"),
+        ("train.epoch", "3"),
+    )
+    assert len(found) == 4
+    assert [line.partition("=")[0] for line in sorted(found)] == [
+        "config.batch.size",
+        "config.optimizer.name",
+        "config.seeds",
+        "config.train.epoch",
+    ]
+
+
+def test_an_unknown_data_set_is_told_with_how_to_get_it():
+    def missing(name, folder):
+        raise ValueError(f"{name} is not in {folder}")
+
+    catalogue = door.Catalogue(
+        ("F1",), ("evaluation",), ("running",), {"adam": ()}, missing
+    )
+    with pytest.raises(
+        door.ConfigError, match=r"config\.data\.name=nist: nist is not in there"
+    ):
+        door.open_study(
+            {"measure": {"probes": ("evaluation",), "modes": ("running",)}},
+            [("data.name", "nist"), ("data.dir", "there")],
+            catalogue,
+        )
+
+
+def test_a_batch_larger_than_its_groups_own_data_set_is_refused():
+    found = errors(("groups.LB.data.name", "small"), ("groups.LB.batch.size", "101"))
+    assert found == [
+        "config.groups.LB.batch.size=101: is 101 examples; must be 1 to 100, the size of the training set"
+    ]
+
+
+def test_every_field_has_a_meaning_and_a_default_that_passes_its_own_check():
+    for path, field in door.valid_fields(config.Study):
+        default = (
+            field.default_factory()
+            if callable(field.default_factory)
+            else field.default
+        )
+        check = field.metadata["check"]
+        assert field.metadata["meaning"], path
+        assert not (check and check(default)), path
