@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bsexp import config, door
+from bsexp import config, conversion, door
 
 USAGE = """\
 usage: python -m bsexp.main --config=FILE[:ARG] [--config.FIELD=VALUE ...] [--workdir=DIR]
@@ -58,7 +58,7 @@ def parse(words: Sequence[str]) -> Command:
             errors += [f"{word}: takes no value"] if equals else []
         elif name not in VALUED and not name.startswith("config."):
             errors.append(
-                f"{word}: unknown flag; {door.did_you_mean(name, (*VALUED, *SWITCHES, 'config.FIELD'))}"
+                f"{word}: unknown flag; {conversion.did_you_mean(name, (*VALUED, *SWITCHES, 'config.FIELD'))}"
             )
         else:
             if not equals and remaining and not remaining[0].startswith("--"):
@@ -119,7 +119,8 @@ def default_workdir(experiment: Path, argument: str) -> Path:
 def help_text() -> str:
     """Return the help page: usage, and every field with its meaning, unit and default."""
     return USAGE + "\n".join(
-        _field_help(path, field) for path, field in door.valid_fields(config.Study)
+        _field_help(path, field)
+        for path, field in conversion.valid_fields(config.Study)
     )
 
 
@@ -143,7 +144,7 @@ def config_text(study: config.Study) -> str:
     """Return every field of a study with its value, one a line, as it can be typed back."""
     return "\n".join(
         f"--{path}={_value(study, path)!r}"
-        for path, _ in door.valid_fields(config.Study)
+        for path, _ in conversion.valid_fields(config.Study)
     )
 
 

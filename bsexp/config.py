@@ -8,71 +8,18 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
-Check = Callable[[Any], str]  # a value -> "" or what it must be
-
-
-def positive(value: float) -> str:
-    """Return "" for a number above zero."""
-    return "" if value > 0 else "must be > 0"
-
-
-def not_negative(value: float) -> str:
-    """Return "" for a number that is zero or above."""
-    return "" if value >= 0 else "must be >= 0"
-
-
-def at_least_two(value: int) -> str:
-    """Return "" for a whole number of two or more."""
-    return "" if value >= 2 else "must be >= 2"
-
-
-def below_one(value: float) -> str:
-    """Return "" for a number of the half-open interval [0, 1)."""
-    return "" if 0 <= value < 1 else "must be >= 0 and < 1"
-
-
-def count(value: int | str) -> str:
-    """Return "" for a number of examples: a whole number above zero, or a percentage."""
-    if isinstance(value, int):
-        return positive(value)
-    try:
-        return (
-            "" if 0 < percentage(value) <= 100 else "must be above 0% and at most 100%"
-        )
-    except ValueError:
-        return 'must be a whole number or a percentage such as "10%"'
-
-
-def some(values: tuple[Any, ...] | Mapping[str, Any]) -> str:
-    """Return "" for a collection that holds something, nothing of it twice."""
-    if not len(values):
-        return "must name at least one"
-    return "" if len(set(values)) == len(values) else "must not repeat"
-
-
-def some_positive(values: tuple[float, ...]) -> str:
-    """Return "" for different numbers above zero, at least one of them."""
-    return some(values) or next(filter(None, map(positive, values)), "")
-
-
-def percentage(value: str) -> float:
-    """Return the number before the percent sign; ValueError when there is none."""
-    if not value.endswith("%"):
-        raise ValueError(value)
-    return float(value[:-1])
-
-
-def resolve_count(value: int | str, total: int) -> int:
-    """Return a number of examples: ``value`` itself, or its percentage of ``total``, rounded."""
-    return value if isinstance(value, int) else round(percentage(value) * total / 100)
-
-
-def resolve_subset(value: int | str, total: int) -> int:
-    """Return the size of a subset: as `resolve_count`, but at least one example and at most all."""
-    return min(max(resolve_count(value, total), 1), total)
+from bsexp import counts
+from bsexp.bounds import (
+    Check,
+    at_least_two,
+    below_one,
+    not_negative,
+    positive,
+    some,
+    some_positive,
+)
 
 
 def option(
@@ -129,7 +76,7 @@ class Batch:
         256,
         'batch size B, global, per update; or a percentage of the training set: "10%"',
         unit="examples",
-        check=count,
+        check=counts.check,
     )
 
 
@@ -180,16 +127,16 @@ class Sharpness:
         "100%",
         "training examples of the loss that is maximised, in mode running",
         unit="examples",
-        check=count,
+        check=counts.check,
     )
     batch_examples: int | str = option(
-        10_000, "the same, in mode batch", unit="examples", check=count
+        10_000, "the same, in mode batch", unit="examples", check=counts.check
     )
     guide_examples: int | str = option(
         10_000,
         "training examples whose gradients lead the sign ascent; the value found is that of the whole loss",
         unit="examples",
-        check=count,
+        check=counts.check,
     )
 
 
@@ -198,7 +145,7 @@ class Hessian:
     """Trace and largest eigenvalue of the Hessian of the training loss."""
 
     examples: int | str = option(
-        10_000, "training examples of the loss", unit="examples", check=count
+        10_000, "training examples of the loss", unit="examples", check=counts.check
     )
     trace_probes: int = option(
         8, "Rademacher vectors of Hutchinson's estimator", check=at_least_two
@@ -223,7 +170,7 @@ class Path:
     )
     last: float = option(2.0, "last alpha")
     examples: int | str = option(
-        10_000, "training examples of the loss", unit="examples", check=count
+        10_000, "training examples of the loss", unit="examples", check=counts.check
     )
 
 

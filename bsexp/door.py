@@ -2,19 +2,12 @@
 
 import ast
 import dataclasses
-import difflib
-import math
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bsexp import config
+from bsexp import config, conversion, counts
 
 BASE_FIELDS = tuple(field.name for field in dataclasses.fields(config.Base))
-
-
-_NO_FIELDS = "unknown field; what stands before the last dot has no fields of its own"
 
 
 class ConfigError(ValueError):
@@ -70,7 +63,7 @@ def open_study(
     """
     errors: list[str] = []
     merged = _apply(settings, overrides, errors)
-    study = _build(config.Study, merged, "config", errors)
+    study = conversion.build(config.Study, merged, "config", errors)
     # ConfigDict sorts its keys; a reader wants the baseline first.
     names = dict.fromkeys(
         (*(name for name in study.compare if name in study.groups), *study.groups)
@@ -89,30 +82,6 @@ def open_study(
     return Plan(study, runs)
 
 
-def valid_fields(
-    kind: type, prefix: str = "config"
-) -> list[tuple[str, dataclasses.Field]]:
-    """List every field below a configuration dataclass with its dotted path."""
-    listed = []
-    for field in dataclasses.fields(kind):
-        path = f"{prefix}.{field.name}"
-        listed += (
-            valid_fields(field.type, path)
-            if dataclasses.is_dataclass(field.type)
-            else [(path, field)]
-        )
-    return listed
-
-
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Say which valid name is closest, and list them all."""
-    valid = list(valid)
-    close = difflib.get_close_matches(name, valid, n=1)
-    return (
-        f"did you mean {close[0]}? " if close else ""
-    ) + f"valid: {', '.join(valid)}"
-
-
 def _apply(
     settings: Mapping[str, Any], overrides: Iterable[tuple[str, str]], errors: list[str]
 ) -> dict[str, Any]:
@@ -125,7 +94,7 @@ def _apply(
         if isinstance(place, dict) and all((*parents, leaf)):
             place[leaf] = _literal(text)
         else:
-            errors.append(f"config.{path}={text}: {_NO_FIELDS}")
+            errors.append(f"config.{path}={text}: {conversion.NO_FIELDS}")
     return merged
 
 
@@ -146,98 +115,15 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _build(kind: type, settings: Any, path: str, errors: list[str]) -> Any:
-    """Build a dataclass from settings; a field in error is reported and keeps its default."""
-    if not isinstance(settings, Mapping):
-        errors.append(
-            f"{path}={settings!r}: must be a group of fields, {path}.{dataclasses.fields(kind)[0].name} say"
-        )
-        return kind()
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    errors += [
-        f"{path}.{key}{_shown(value)}: unknown field; {did_you_mean(key, fields)}"
-        for key, value in settings.items()
-        if key not in fields
-    ]
-    values = {}
-    for name, field in fields.items():
-        if name not in settings:
-            continue
-        place = f"{path}.{name}"
-        if dataclasses.is_dataclass(field.type):
-            values[name] = _build(field.type, settings[name], place, errors)
-            continue
-        if (
-            isinstance(settings[name], Mapping)
-            and typing.get_origin(field.type) is not dict
-        ):
-            errors += [
-                f"{place}.{key}{_shown(value)}: {_NO_FIELDS}"
-                for key, value in settings[name].items()
-            ]
-            continue
-        value, error = _convert(settings[name], field.type)
-        error = error or (
-            field.metadata["check"](value) if field.metadata["check"] else ""
-        )
-        if error:
-            errors.append(f"{place}{_shown(settings[name])}: {error}")
-        else:
-            values[name] = value
-    return kind(**values)
-
-
-def _shown(value: Any) -> str:
-    return "" if isinstance(value, Mapping) else f"={value}"
-
-
-def _convert(value: Any, kind: Any) -> tuple[Any, str]:
-    """Return the value as ``kind`` and an error, one of the two empty."""
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return _convert_tuple(value, typing.get_args(kind)[0])
-    if origin is dict:
-        return (
-            (value, "")
-            if isinstance(value, Mapping)
-            else (None, "must be a mapping of names to values")
-        )
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return (
-            (float(value), "")
-            if math.isfinite(value)
-            else (None, "must be a finite number")
-        )
-    allowed = typing.get_args(kind) if origin is types.UnionType else (kind,)
-    if type(value) in allowed:
-        return value, ""
-    names = {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "True or False",
-    }
-    return (
-        None,
-        f"must be {' or '.join(names[each] for each in allowed)}, not {type(value).__name__}",
-    )
-
-
-def _convert_tuple(value: Any, kind: Any) -> tuple[Any, str]:
-    if not isinstance(value, tuple | list):
-        return None, "must be several values in parentheses, such as (a, b)"
-    items = [_convert(item, kind) for item in value]
-    error = next((f"each {error}" for _, error in items if error), "")
-    return tuple(item for item, _ in items), error
-
-
 def _group(merged: Mapping[str, Any], name: str, errors: list[str]) -> config.Base:
     """Build the base run of one group: the study's own fields with the group's laid over them."""
     base = {key: value for key, value in merged.items() if key in BASE_FIELDS}
     groups = merged["groups"] if isinstance(merged.get("groups"), Mapping) else {}
     group = groups.get(name, {})
-    _build(config.Base, group, f"config.groups.{name}", errors)
-    return _build(config.Base, _overlay(base, group), f"config.groups.{name}", [])
+    conversion.build(config.Base, group, f"config.groups.{name}", errors)
+    return conversion.build(
+        config.Base, _overlay(base, group), f"config.groups.{name}", []
+    )
 
 
 def _overlay(base: Any, over: Any) -> Any:
@@ -265,7 +151,7 @@ def _check_bases(
         except ValueError as error:
             found["data.name"] = str(error)
         else:
-            sizes[name] = config.resolve_count(base.batch.size, examples)
+            sizes[name] = counts.resolve(base.batch.size, examples)
             if not 0 < sizes[name] <= examples:
                 found["batch.size"] = (
                     f"is {sizes[name]} examples; must be 1 to {examples}, the size of the training set"
@@ -280,18 +166,18 @@ def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
     found = {}
     if base.model.name not in catalogue.models:
         found["model.name"] = (
-            f"unknown model; {did_you_mean(base.model.name, catalogue.models)}"
+            f"unknown model; {conversion.did_you_mean(base.model.name, catalogue.models)}"
         )
     if base.optimizer.name not in catalogue.optimizers:
         found["optimizer.name"] = (
-            f"unknown optimizer; {did_you_mean(base.optimizer.name, catalogue.optimizers)}"
+            f"unknown optimizer; {conversion.did_you_mean(base.optimizer.name, catalogue.optimizers)}"
         )
         return found
     arguments = catalogue.optimizers[base.optimizer.name]
     for key in base.optimizer.arguments:
         if key not in arguments:
             found[f"optimizer.arguments.{key}"] = (
-                f"unknown argument of {base.optimizer.name}; {did_you_mean(key, arguments)}"
+                f"unknown argument of {base.optimizer.name}; {conversion.did_you_mean(key, arguments)}"
             )
     return found
 
@@ -315,7 +201,7 @@ def _check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         ("reference", study.reference, "group", study.groups),
     ]
     errors = [
-        f"config.{field}={name}: unknown {kind}; {did_you_mean(name, valid)}"
+        f"config.{field}={name}: unknown {kind}; {conversion.did_you_mean(name, valid)}"
         for field, names, kind, valid in named
         for name in names
         if name not in valid

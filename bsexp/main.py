@@ -62,7 +62,7 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
     line = f"python -m bsexp.main {shlex.join(words)}"
     try:
         return study.run(plan, asked.experiment.stem, line, folder, console)
-    except workdir.BusyError as error:
+    except workdir.FolderError as error:
         raise door.ConfigError([str(error)]) from error
     except interruption.Interrupted as error:
         console.print(

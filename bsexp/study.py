@@ -64,7 +64,7 @@ def run(
 
     Raises:
         interruption.Interrupted: SIGINT or SIGTERM came; everything finished is saved.
-        workdir.BusyError: another process works in ``folder``.
+        workdir.FolderError: another process works in ``folder``.
     """
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command)

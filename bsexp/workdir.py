@@ -13,8 +13,8 @@ from bsexp import config, door, results
 from bsexp.probes import task
 
 
-class BusyError(ValueError):
-    """Another process is computing in the same folder."""
+class FolderError(ValueError):
+    """A study's folder cannot be used: another process is computing there, or it cannot be written."""
 
 
 @contextlib.contextmanager
@@ -22,15 +22,19 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; the kernel lets go of it when the process ends, however it ends.
 
     Raises:
-        BusyError: another process holds it.
+        FolderError: another process holds it, or it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise FolderError(f"--workdir={folder}: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BusyError(
-                f"--workdir={folder}: another process is computing there; wait, or name another"
+            raise FolderError(
+                f"--workdir={folder}: another process is computing there; wait for it, or name another folder"
             ) from error
         yield
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bsexp import command, config, door
+from bsexp import command, config, conversion, door
 
 EXPERIMENT = "experiments/sharp_minima.py"
 
@@ -115,7 +115,7 @@ def test_results_go_to_a_folder_named_after_the_experiment_and_its_argument():
 
 def test_the_help_page_lists_every_field_with_meaning_and_default():
     page = command.help_text()
-    for path, field in door.valid_fields(config.Study):
+    for path, field in conversion.valid_fields(config.Study):
         assert f"--{path}=" in page
         assert field.metadata["meaning"].split()[0] in page
     assert "--config.batch.size=256" in page

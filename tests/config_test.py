@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bsexp import config
+from bsexp import config, counts
 
 
 def run(**changes):
@@ -51,12 +51,12 @@ def test_a_percentage_is_the_run_that_it_comes_to():
     [(256, 60_000, 256), ("10%", 60_000, 6_000), ("0.5%", 1_001, 5)],
 )
 def test_counts_are_numbers_or_percentages(value, total, expected):
-    assert config.resolve_count(value, total) == expected
+    assert counts.resolve(value, total) == expected
 
 
 def test_a_subset_is_never_empty_and_never_more_than_all():
-    assert config.resolve_subset("1%", 10) == 1
-    assert config.resolve_subset(10_000, 10) == 10
+    assert counts.subset("1%", 10) == 1
+    assert counts.subset(10_000, 10) == 10
 
 
 @pytest.mark.parametrize(

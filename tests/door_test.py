@@ -1,6 +1,6 @@
 import pytest
 
-from bsexp import config, door
+from bsexp import config, conversion, door
 
 CATALOGUE = door.Catalogue(
     models=("F1",),
@@ -161,7 +161,7 @@ def test_a_batch_larger_than_its_groups_own_data_set_is_refused():
 
 
 def test_every_field_has_a_meaning_and_a_default_that_passes_its_own_check():
-    for path, field in door.valid_fields(config.Study):
+    for path, field in conversion.valid_fields(config.Study):
         default = (
             field.default_factory()
             if callable(field.default_factory)

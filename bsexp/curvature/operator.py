@@ -10,6 +10,11 @@ from jax.tree_util import Partial
 
 Pytree = Any
 Loss = Callable[[Pytree, Pytree], jax.Array]
+Operator = Callable[[Pytree], Pytree]
+
+# A Lanczos step on F1 at 10 000 examples took 0.5 s with the linearisation kept, 0.8 s without: what it saves is the
+# gradient itself, so keeping it pays as long as memory is not what runs short.
+KEPT_BYTES = 2 * 2**30
 
 
 class Objective(NamedTuple):
@@ -18,13 +23,15 @@ class Objective(NamedTuple):
     Attributes:
         value: x -> f(x), summed over chunks in float64.
         value_and_gradient: x -> (f(x), gradient as a pytree like x).
-        hessian: (x, block) -> H block, where a block is a pytree like x with a leading axis of k vectors.
+        hessian: x -> the operator block -> H block, where a block is a pytree like x with a leading axis of k vectors.
+            The gradient is linearised once for all blocks where that takes at most KEPT_BYTES of memory, once for
+            each block where it does not.
         examples: N.
     """
 
     value: Callable[[Pytree], float]
     value_and_gradient: Callable[[Pytree], tuple[float, Pytree]]
-    hessian: Callable[[Pytree, Pytree], Pytree]
+    hessian: Callable[[Pytree], Operator]
     examples: int
 
 
@@ -88,11 +95,25 @@ def objective(loss: Loss, chunks: list[Pytree]) -> Objective:
             total = _accumulate(total, weight, gradient)
         return float(weights @ np.asarray(values, dtype=np.float64)), total
 
-    def hessian(x: Pytree, block: Pytree) -> Pytree:
-        total = None
-        for weight, chunk in zip(weights, chunks, strict=True):
-            total = _accumulate(total, weight, _hessian_block(carried, x, chunk, block))
-        return total
+    def hessian(x: Pytree) -> Operator:
+        kept = (
+            [_linearised(carried, x, chunk) for chunk in chunks]
+            if _fits(carried, x, chunks)
+            else None
+        )
+
+        def product(block: Pytree) -> Pytree:
+            total = None
+            for i, (weight, chunk) in enumerate(zip(weights, chunks, strict=True)):
+                part = (
+                    _apply(kept[i], block)
+                    if kept
+                    else _hessian_block(carried, x, chunk, block)
+                )
+                total = _accumulate(total, weight, part)
+            return total
+
+        return product
 
     return Objective(value, value_and_gradient, hessian, int(sizes.sum()))
 
@@ -109,14 +130,34 @@ def _value_and_gradient(
     return jax.value_and_grad(loss)(x, batch)
 
 
+def _fits(loss: Partial, x: Pytree, chunks: list[Pytree]) -> bool:
+    """Say whether the linearisations of all chunks, of nearly equal size, together take at most KEPT_BYTES."""
+    leaves = jax.tree.leaves(jax.eval_shape(_linearised, loss, x, chunks[0]))
+    return (
+        len(chunks) * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        <= KEPT_BYTES
+    )
+
+
+@jax.jit
+def _linearised(loss: Partial, x: Pytree, batch: Pytree) -> Partial:
+    return jax.linearize(jax.grad(lambda x: loss(x, batch)), x)[1]
+
+
 @jax.jit
 def _hessian_block(loss: Partial, x: Pytree, batch: Pytree, block: Pytree) -> Pytree:
-    # One linearisation serves the whole block: 130 ms a vector against 188 ms for jvp(grad) of F1 at 2 000 examples.
-    _, product = jax.linearize(jax.grad(lambda x: loss(x, batch)), x)
-    size = jax.tree.leaves(block)[0].shape[0]
+    return _mapped(jax.linearize(jax.grad(lambda x: loss(x, batch)), x)[1], block)
+
+
+@jax.jit
+def _apply(product: Partial, block: Pytree) -> Pytree:
+    return _mapped(product, block)
+
+
+def _mapped(product: Callable[[Pytree], Pytree], block: Pytree) -> Pytree:
     if (
-        size == 1
-    ):  # no loop around a single vector: it would hide the products from XLA's fusion
+        jax.tree.leaves(block)[0].shape[0] == 1
+    ):  # no loop around a single vector: it would stand in XLA's way
         return jax.tree.map(
             lambda leaf: leaf[None], product(jax.tree.map(lambda leaf: leaf[0], block))
         )

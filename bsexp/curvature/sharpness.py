@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,8 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from bsexp.curvature import lbfgsb
-
-ValueAndGradient = Callable[[Any], tuple[float, Any]]
+from bsexp.curvature.operator import Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Search:
         status: "limit" (all its iterations used), "converged", "stationary" (the gradient at x is zero, so no
             search can start) or "failed" (its line search broke down, or the loss was not finite).
         message: why it ended, in its own words.
-        evaluations: losses with gradients computed, the one at x included.
+        evaluations: values of f computed, the one at x included.
         iterations: iterations or steps done.
     """
 
@@ -54,13 +52,13 @@ class Sharpness:
 
 
 def keskar(
-    function: ValueAndGradient,
+    loss: Objective,
     x: Any,
     epsilon: float,
     *,
     iterations: int,
     steps: int,
-    guide: ValueAndGradient | None = None,
+    guide: Objective | None = None,
 ) -> Sharpness:
     """Bound phi(epsilon) = 100 max_{y in C} (f(x + y) - f(x)) / (1 + f(x)) from below by two searches.
 
@@ -69,7 +67,7 @@ def keskar(
     search alone can miss orders of magnitude where x is nearly stationary.
 
     Args:
-        function: x -> (f(x), gradient), f above -1.
+        loss: f, above -1; from `operator.objective`.
         x: the point, a pytree.
         epsilon: half-width of the box, relative to |x_i| + 1.
         iterations: iterations of L-BFGS-B; the paper used 10.
@@ -91,15 +89,15 @@ def keskar(
     ):
         if not number > 0:
             raise ValueError(f"{name}={number}: must be > 0")
-    start = function(x)
+    start = loss.value_and_gradient(x)
     if not (
         math.isfinite(start[0])
         and all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(start[1]))
     ):
         raise ValueError("x: the loss there, or its gradient, is not finite")
     searches = {
-        "lbfgsb": lbfgsb_search(function, x, start, epsilon, iterations),
-        "sign_ascent": sign_ascent(function, x, start, epsilon, steps, guide=guide),
+        "lbfgsb": lbfgsb_search(loss, x, start, epsilon, iterations),
+        "sign_ascent": sign_ascent(loss, x, start, epsilon, steps, guide=guide),
     }
     found = {
         name: search.value
@@ -111,7 +109,7 @@ def keskar(
 
 
 def lbfgsb_search(
-    function: ValueAndGradient,
+    loss: Objective,
     x: Any,
     start: tuple[float, Any],
     epsilon: float,
@@ -124,10 +122,11 @@ def lbfgsb_search(
     origin, unravel = ravel_pytree(x)
     seen: list[float] = []
 
+    def evaluate(y: np.ndarray) -> tuple[float, Any]:
+        return loss.value_and_gradient(unravel(origin + jnp.asarray(y, origin.dtype)))
+
     def negative(y: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = (
-            function(unravel(origin + jnp.asarray(y, origin.dtype))) if seen else start
-        )
+        value, gradient = evaluate(y) if seen else start
         seen.append(value)
         return -value, -np.asarray(ravel_pytree(gradient)[0], dtype=np.float64)
 
@@ -137,13 +136,13 @@ def lbfgsb_search(
 
 
 def sign_ascent(
-    function: ValueAndGradient,
+    loss: Objective,
     x: Any,
     start: tuple[float, Any],
     epsilon: float,
     steps: int,
     *,
-    guide: ValueAndGradient | None = None,
+    guide: Objective | None = None,
 ) -> Search:
     """Maximise f over the box by y <- clip(y + b sign(gradient at x + y), -b, b), b = epsilon (|x| + 1), from y = 0.
 
@@ -151,8 +150,8 @@ def sign_ascent(
     given, such as the loss over a part of the data, its gradients lead, and f itself is evaluated once, at the
     corner that the guide found highest: still a lower bound, at a fraction of the cost. Other arguments as in `keskar`.
     """
-    lead = guide or function
-    level, gradient = guide(x) if guide else start
+    lead = guide or loss
+    level, gradient = guide.value_and_gradient(x) if guide else start
     offset = jax.tree.map(jnp.zeros_like, x)
     seen, highest, best = [level], -math.inf, x
     done, ending = 0, f"all {steps} steps used"
@@ -162,12 +161,12 @@ def sign_ascent(
             ending = "the corner maps to itself"
             break
         done, offset = done + 1, moved
-        value, gradient = lead(point)
+        value, gradient = lead.value_and_gradient(point)
         seen.append(value)
         if value > highest:
             highest, best = value, point
     if guide:
-        seen = [start[0], function(best)[0]] if done else [start[0]]
+        seen = [start[0], loss.value(best)] if done else [start[0]]
     return _search(start, seen, "limit" if done == steps else "converged", ending, done)
 
 

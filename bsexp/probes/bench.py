@@ -75,19 +75,31 @@ class Bench:
             Partial(self._loss[mode], statistics), self.chunks("train", examples, mode)
         )
 
+        def value(x: Any) -> float:
+            found = plain.value(x)
+            self.spent(examples)
+            return found
+
         def value_and_gradient(x: Any) -> tuple[float, Any]:
             found = plain.value_and_gradient(x)
             self.spent(task.GRADIENT * examples)
             return found
 
-        def hessian(x: Any, block: Any) -> Any:
-            found = plain.hessian(x, block)
-            self.spent(
-                task.HESSIAN_VECTOR * examples * jax.tree.leaves(block)[0].shape[0]
-            )
-            return found
+        def hessian(x: Any) -> operator.Operator:
+            product = plain.hessian(x)
 
-        return plain._replace(value_and_gradient=value_and_gradient, hessian=hessian)
+            def counted(block: Any) -> Any:
+                found = product(block)
+                self.spent(
+                    task.HESSIAN_VECTOR * examples * jax.tree.leaves(block)[0].shape[0]
+                )
+                return found
+
+            return counted
+
+        return plain._replace(
+            value=value, value_and_gradient=value_and_gradient, hessian=hessian
+        )
 
     def examples(self, split: str) -> int:
         """Return the number of examples of a split."""

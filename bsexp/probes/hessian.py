@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import jax
 
-from bsexp import config
+from bsexp import config, counts
 from bsexp.curvature import lanczos, trace
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
@@ -18,7 +18,7 @@ EXPECTED_ITERATIONS = 12  # of Lanczos, for the estimated time alone; seen on F1
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     """List two tasks per mode."""
     chosen = measure.hessian
-    number = config.resolve_subset(chosen.examples, examples["train"])
+    number = counts.subset(chosen.examples, examples["train"])
     listed = []
     for mode in measure.modes:
         common = {
@@ -59,9 +59,11 @@ def _trace(
     point: Point,
 ) -> Measurement:
     objective = bench.objective(point.statistics, examples, mode)
-    operator = functools.partial(objective.hessian, point.parameters)
     found = trace.hutchinson(
-        operator, point.parameters, jax.random.key(SEED), chosen.trace_probes
+        objective.hessian(point.parameters),
+        point.parameters,
+        jax.random.key(SEED),
+        chosen.trace_probes,
     )
     detail = {
         "stderr": found.stderr,
@@ -81,7 +83,7 @@ def _lambda_max(
 ) -> Measurement:
     objective = bench.objective(point.statistics, examples, mode)
     found = lanczos.largest(
-        functools.partial(objective.hessian, point.parameters),
+        objective.hessian(point.parameters),
         point.parameters,
         jax.random.key(SEED),
         iterations=chosen.lanczos_iterations,

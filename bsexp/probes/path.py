@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bsexp import config, models
+from bsexp import config, counts, models
 from bsexp.curvature import landscape
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
@@ -15,7 +15,7 @@ from bsexp.probes.task import Measurement, Point, Task
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     """List one task per mode, for every pair."""
     chosen = measure.path
-    number = config.resolve_subset(chosen.examples, examples["train"])
+    number = counts.subset(chosen.examples, examples["train"])
     alphas = np.linspace(chosen.first, chosen.last, chosen.points)
     return [
         Task(

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping
 
 from bsexp import config
-from bsexp.curvature import sharpness
+from bsexp.curvature import operator, sharpness
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
 from bsexp.probes.task import GRADIENT, Measurement, Point, Task
@@ -17,8 +17,8 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     counts = {"running": chosen.running_examples, "batch": chosen.batch_examples}
     listed = []
     for mode in measure.modes:
-        number = config.resolve_subset(counts[mode], total)
-        guide = min(number, config.resolve_subset(chosen.guide_examples, total))
+        number = counts.subset(counts[mode], total)
+        guide = min(number, counts.subset(chosen.guide_examples, total))
         settings = {
             "examples": number,
             "guide_examples": guide,
@@ -44,8 +44,8 @@ def _sharpness(
     bench: Bench,
     point: Point,
 ) -> Measurement:
-    def loss(examples: int) -> sharpness.ValueAndGradient:
-        return bench.objective(point.statistics, examples, mode).value_and_gradient
+    def loss(examples: int) -> operator.Objective:
+        return bench.objective(point.statistics, examples, mode)
 
     led = settings["guide_examples"] < settings["examples"]
     found = sharpness.keskar(

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 # The cost of one example, in forward passes: a gradient is a forward and a backward pass of twice the products;
-# a Hessian-vector product doubles both, and carries its share of the linearisation.
+# a Hessian-vector product doubles both.
 GRADIENT = 3
-HESSIAN_VECTOR = 8
+HESSIAN_VECTOR = 6
 
 
 class Point(NamedTuple):

@@ -55,16 +55,32 @@ def test_value_gradient_and_hessian_are_those_of_the_whole_whatever_the_chunk_si
     _, unravel = ravel_pytree(point())
     identity = jax.vmap(unravel)(jnp.eye(hessian.shape[0]))
     columns = jax.vmap(lambda tree: ravel_pytree(tree)[0])(
-        found.hessian(point(), identity)
+        found.hessian(point())(identity)
     )
     np.testing.assert_allclose(columns, hessian, rtol=1e-10, atol=1e-13)
+
+
+def test_the_hessian_is_the_same_whether_its_linearisation_is_kept_or_made_anew(
+    monkeypatch,
+):
+    found = operator.objective(loss, operator.split(data(), 10))
+    block = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), point(2))
+    kept = found.hessian(point())(block)
+    monkeypatch.setattr(operator, "KEPT_BYTES", 0)
+    monkeypatch.setattr(operator, "_apply", None)  # what is kept must not be used
+    anew = found.hessian(point())(block)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15),
+        kept,
+        anew,
+    )
 
 
 def test_a_block_of_one_is_the_same_as_that_vector_in_a_larger_block():
     found = operator.objective(loss, operator.split(data(), 10))
     block = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), point(2))
-    together = found.hessian(point(), block)
-    alone = found.hessian(point(), jax.tree.map(lambda leaf: leaf[:1], block))
+    together = found.hessian(point())(block)
+    alone = found.hessian(point())(jax.tree.map(lambda leaf: leaf[:1], block))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a[:1], b, rtol=1e-12), together, alone
     )
@@ -77,7 +93,7 @@ def test_the_hessian_is_linear_and_symmetric(seed, a, b):
         found = operator.objective(loss, operator.split(data(), 7))
 
         def product(tree):
-            return found.hessian(point(), jax.tree.map(lambda leaf: leaf[None], tree))
+            return found.hessian(point())(jax.tree.map(lambda leaf: leaf[None], tree))
 
         u, v = point(seed), point(seed + 1)
         mixed = ravel_pytree(product(jax.tree.map(lambda p, q: a * p + b * q, u, v)))[0]

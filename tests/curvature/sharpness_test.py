@@ -1,24 +1,23 @@
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
 
-from bsexp.curvature import lbfgsb, sharpness
+from bsexp.curvature import lbfgsb, operator, sharpness
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
+def objective(function):
+    """Make a loss of a plain function: one chunk of one example that it does not look at."""
+    return operator.objective(lambda x, _: function(x), [jnp.zeros(1)])
+
+
 def measured(function, x, epsilon=0.1, iterations=10, steps=10, **more):
     return sharpness.keskar(
-        jax.value_and_grad(function),
-        x,
-        epsilon,
-        iterations=iterations,
-        steps=steps,
-        **more,
+        objective(function), x, epsilon, iterations=iterations, steps=steps, **more
     )
 
 
@@ -55,11 +54,15 @@ def test_no_search_leaves_the_box():
     x = jnp.array([0.5, -2.0])
     seen = []
 
+    plain = objective(lambda z: jnp.sum(jnp.exp(z)))
+
     def watched(point):
         seen.append(np.asarray(point))
-        return jax.value_and_grad(lambda z: jnp.sum(jnp.exp(z)))(point)
+        return plain.value_and_gradient(point)
 
-    sharpness.keskar(watched, x, 0.01, iterations=10, steps=10)
+    sharpness.keskar(
+        plain._replace(value_and_gradient=watched), x, 0.01, iterations=10, steps=10
+    )
     width = 0.01 * (np.abs(x) + 1)
     assert len(seen) >= 3
     assert all(np.all(np.abs(point - x) <= width * (1 + 1e-12)) for point in seen)
@@ -108,7 +111,7 @@ def test_a_nearly_stationary_point_with_a_tiny_loss_is_searched_to_the_end():
 
 def test_a_guide_leads_but_the_value_is_the_whole_loss_s():
     x = {"w": jnp.array([0.3, -0.2, 0.01])}
-    guide = jax.value_and_grad(lambda x: 5 * separable(x) + 3)
+    guide = objective(lambda x: 5 * separable(x) + 3)
     plain, led = measured(separable, x), measured(separable, x, guide=guide)
     np.testing.assert_allclose(
         led.searches["sign_ascent"].value, plain.searches["sign_ascent"].value

@@ -1,0 +1,38 @@
+"""What the fields of a configuration must be: functions of a value to "" or the words that say it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Check = Callable[[Any], str]
+
+
+def positive(value: float) -> str:
+    """Return "" for a number above zero."""
+    return "" if value > 0 else "must be > 0"
+
+
+def not_negative(value: float) -> str:
+    """Return "" for a number that is zero or above."""
+    return "" if value >= 0 else "must be >= 0"
+
+
+def at_least_two(value: int) -> str:
+    """Return "" for a whole number of two or more."""
+    return "" if value >= 2 else "must be >= 2"
+
+
+def below_one(value: float) -> str:
+    """Return "" for a number of the half-open interval [0, 1)."""
+    return "" if 0 <= value < 1 else "must be >= 0 and < 1"
+
+
+def some(values: tuple[Any, ...] | Mapping[str, Any]) -> str:
+    """Return "" for a collection that holds something, nothing of it twice."""
+    if not len(values):
+        return "must name at least one"
+    return "" if len(set(values)) == len(values) else "must not repeat"
+
+
+def some_positive(values: tuple[float, ...]) -> str:
+    """Return "" for different numbers above zero, at least one of them."""
+    return some(values) or next(filter(None, map(positive, values)), "")

@@ -1,0 +1,71 @@
+"""Imports go one way: main -> study -> {training, probes, report} -> {data, models, curvature, results}."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "bsexp"
+# What each part may import of bsexp, beside itself.
+ALLOWED = {
+    "__init__": set(),
+    "results": set(),
+    "bounds": set(),
+    "counts": {"bounds"},
+    "config": {"bounds", "counts"},
+    "conversion": set(),
+    "door": {"config", "conversion", "counts"},
+    "command": {"config", "conversion", "door"},
+    "progress": set(),
+    "environment": set(),
+    "curvature": set(),
+    "data": set(),
+    "models": set(),
+    "training": {"config", "results", "data", "models", "curvature"},
+    "probes": {"config", "counts", "data", "models", "curvature", "training"},
+    "report": {"results"},
+    "workdir": {"config", "door", "results", "probes"},
+    "study": {"config", "door", "environment", "progress", "workdir", "report", "probes", "training", "data", "models", "curvature"},
+    "dry_run": {"config", "door", "progress", "study", "probes", "training", "data", "models"},
+    "main": {"command", "door", "dry_run", "study", "workdir", "training"},
+}  # fmt: skip
+
+
+def part(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """List (module, name) of every import in a file, ('flax', None) for ``import flax``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_file_imports_only_what_its_part_may(path):
+    own = part(path)
+    assert own in ALLOWED, f"{own} is a new part of bsexp: say here what it may import"
+    for module, name in imported(path):
+        if module.split(".")[0] != "bsexp":
+            continue
+        target = module.split(".")[1] if "." in module else name
+        assert target in {own, None} | ALLOWED[own], (
+            f"{path.name} imports {module} {name or ''}"
+        )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_linen_stays_in_models(path):
+    libraries = {module.split(".")[0] for module, _ in imported(path)}
+    assert "flax" not in libraries or part(path) == "models"
+
+
+def test_main_is_short():
+    assert len((PACKAGE / "main.py").read_text(encoding="utf-8").splitlines()) <= 80

@@ -1,0 +1,261 @@
+"""The program as a user meets it: real processes, real MNIST, exit codes and what is left on disk."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bsexp import results, workdir
+
+EXPERIMENT = "--config=experiments/sharp_minima.py:smoke"
+# The smallest study with all its parts: two runs of one epoch, and every probe on a few examples.
+TINY = (
+    EXPERIMENT,
+    "--config.train.epochs=1",
+    "--config.batch.size=2000",
+    "--config.measure.statistics_batch=500",
+    "--config.measure.sharpness.epsilons=(1e-3,)",
+    "--config.measure.sharpness.running_examples=400",
+    "--config.measure.sharpness.batch_examples=300",
+    "--config.measure.sharpness.lbfgsb_iterations=2",
+    "--config.measure.sharpness.ascent_steps=2",
+    "--config.measure.hessian.examples=200",
+    "--config.measure.hessian.trace_probes=2",
+    "--config.measure.path.points=3",
+    "--config.measure.path.examples=200",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        ([], ["--config: missing"]),
+        (["--config=experiments/nothing.py"], ["--config=experiments/nothing.py: no such file; valid: experiments/"]),
+        (["--config=experiments/sharp_minima.py:fast"], ["unknown argument 'fast'; valid: smoke"]),
+        ([EXPERIMENT, "fast", "--wokdir=x"], ["fast: stray word", "--wokdir=x: unknown flag; did you mean workdir?"]),
+        (
+            [EXPERIMENT, "--config.batch.size=-3", "--config.optimizer.name=adm", "--config.seeds=0"],
+            [
+                "config.batch.size=-3: must be > 0",
+                "config.optimizer.name=adm: unknown optimizer; did you mean adam?",
+                "config.seeds=0: must be > 0",
+            ],
+        ),
+        ([EXPERIMENT, "--config.data.name=cifar10"], ["config.data.name=cifar10: "]),
+        ([EXPERIMENT, "--config.measure.sharpness.epsilons=(0.0,)"], ["config.measure.sharpness.epsilons=(0.0,): must be > 0"]),
+        ([EXPERIMENT, "--config.optimizer.learning_rate=nan"], ["config.optimizer.learning_rate=nan: must be a finite number"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_exit_code_2_one_line_an_error_and_nothing_on_disk(
+    command_line, tmp_path, words, messages
+):
+    process = command_line(*words, f"--workdir={tmp_path / 'out'}")
+    assert process.returncode == 2
+    lines = process.stderr.splitlines()
+    assert len(lines) == len(messages), lines
+    for line, message in zip(lines, messages, strict=True):
+        assert message in line
+    assert process.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_workdir_that_cannot_be_made_is_named(command_line, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = command_line(*TINY, f"--workdir={tmp_path / 'file'}")
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"--workdir={tmp_path / 'file'}: ")
+    assert "Traceback" not in process.stderr
+
+
+def test_help_lists_the_fields(command_line):
+    process = command_line("--help")
+    assert process.returncode == 0
+    assert "--config.batch.size=256\n" in process.stdout
+
+
+def test_the_configuration_is_printed_with_its_overrides(command_line):
+    process = command_line(EXPERIMENT, "--config.train.epochs=7", "--print_config")
+    assert process.returncode == 0
+    assert "--config.train.epochs=7" in process.stdout.splitlines()
+    assert "--config.seeds=1" in process.stdout.splitlines()
+
+
+def test_a_dry_run_shows_cost_and_trains_nothing(command_line, tmp_path):
+    process = command_line(
+        "--config=experiments/sharp_minima.py",
+        "--dry_run",
+        f"--workdir={tmp_path / 'out'}",
+    )
+    assert process.returncode == 0, process.stderr
+    lines = [line for line in process.stdout.splitlines() if "seed" in line]
+    assert len(lines) == 6
+    assert "4,680" in lines[0]
+    assert "200" in lines[1]
+    # 6 B P operations an update, P = 1.455 million entries of kernels, less the gradient to the images that nobody needs.
+    flops = float(
+        next(cell for cell in lines[0].replace("│", " ").split() if "e+" in cell)
+    )
+    kernels = 784 * 512 + 4 * 512**2 + 5_120
+    expected = 4_680 * 256 * (6 * kernels - 2 * 784 * 512)
+    assert 1.0 < flops / expected < 1.05
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def study(command_line, tmp_path_factory):
+    """A finished tiny study: its folder and its process."""
+    folder = tmp_path_factory.mktemp("study") / "tiny"
+    return folder, command_line(*TINY, f"--workdir={folder}")
+
+
+@pytest.mark.slow
+def test_a_study_leaves_the_whole_results_format(study):
+    folder, process = study
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    summary = strict_json(folder / "summary.json")
+    for group, size in (("SB", 2_000), ("LB", 6_000)):
+        measures = summary["groups"][group]
+        assert measures["batch_size"] == size
+        for name in (
+            "train_accuracy",
+            "test_accuracy",
+            "sharpness/full/1e-3/running",
+            "sharpness/full/1e-3/batch",
+            "hessian/trace/running",
+            "hessian/lambda_max/running",
+            "distance_from_start",
+        ):
+            assert measures[name]["n"] == 1
+            assert measures[name]["values"] == [measures[name]["mean"]]
+            assert math.isfinite(measures[name]["mean"])
+            assert measures[name]["std"] is None
+        assert 0.5 < measures["test_accuracy"]["mean"] <= 1
+    for run in results.read_json(folder / "study.json")["runs"]:
+        place = folder / "runs" / run["run"]
+        assert {path.name for path in place.iterdir()} == {
+            "checkpoints",
+            "config.json",
+            "env.json",
+            "measurements.json",
+            "metrics.jsonl",
+            "status.json",
+        }
+        assert strict_json(place / "status.json")["state"] == "done"
+        assert not {"environ", "environment"} & set(strict_json(place / "env.json"))
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert (
+        len(list((folder / "figures").glob("*.svg")))
+        == len(list((folder / "figures").glob("*.pdf")))
+        == 3
+    )
+    seconds = strict_json(folder / "env.json")["seconds"]
+    assert seconds["total"] > seconds["training"] + seconds["measuring"] > 0
+    assert "start and compilation included" in process.stdout
+
+
+def strict_json(path):
+    return json.loads(
+        path.read_text(),
+        parse_constant=lambda name: pytest.fail(f"{path} holds {name}"),
+    )
+
+
+@pytest.mark.slow
+def test_small_and_large_batches_started_at_the_same_point(study):
+    frame = results.load(study[0])
+    assert set(frame["group"]) == {"SB", "LB"}
+    norms = [
+        results.measurements(folder)["distance_from_start"]["detail"]["start_norm"]
+        for folder in sorted((study[0] / "runs").iterdir())
+    ]
+    assert norms[0] == norms[1]
+
+
+@pytest.mark.slow
+def test_a_finished_study_prints_its_table_again_and_changes_nothing(
+    study, command_line
+):
+    folder, first = study
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    process = command_line(*TINY, f"--workdir={folder}")
+    assert process.returncode == 0
+    assert "nothing to compute" in process.stdout
+    table = first.stdout[first.stdout.index("┏") : first.stdout.index("Report:")]
+    assert table in process.stdout
+    assert {
+        path: path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    } == before
+
+
+@pytest.mark.slow
+def test_a_changed_configuration_says_what_differs_and_reuses_equal_runs(
+    study, command_line
+):
+    folder, _ = study
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.jsonl")}
+    process = command_line(
+        *TINY, "--config.measure.path.points=2", f"--workdir={folder}"
+    )
+    assert process.returncode == 0, process.stderr
+    assert "config.measure.path.points: was 3, is 2" in process.stdout
+    assert {
+        path: len(path.read_text().splitlines()) for path in times
+    } == dict.fromkeys(times, 1)
+    assert len(list((folder / "runs").iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_study_says_how_to_go_on_and_does(
+    study, command_line, mnist_dir, tmp_path, number
+):
+    words = (*TINY, f"--workdir={tmp_path / 'out'}")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "bsexp.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TFDS_DATA_DIR": str(mnist_dir)},
+    )
+    wait_for_status(tmp_path / "out", "training")
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, errors
+    assert "the same command goes on from here" in output
+    assert "Traceback" not in errors
+    if number == signal.SIGTERM:
+        return  # going on is the same after either; once is enough
+    assert command_line(*words).returncode == 0
+    ours, undisturbed = (frame_of(folder) for folder in (tmp_path / "out", study[0]))
+    assert ours == undisturbed
+
+
+def frame_of(folder):
+    frame = results.load(folder)
+    return frame.set_index(["group", "seed", "measure"])["value"].to_dict()
+
+
+def wait_for_status(folder, state):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if any(
+            f'"state": "{state}"' in file.read_text()
+            for file in folder.glob("runs/*/status.json")
+        ):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"no run was {state} within two minutes")
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_work_in_one_folder(study, command_line):
+    with workdir.locked(study[0]):
+        process = command_line(*TINY, f"--workdir={study[0]}")
+    assert process.returncode == 2
+    assert "another process is computing there" in process.stderr

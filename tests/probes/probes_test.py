@@ -1,0 +1,204 @@
+"""Probes against numbers computed in another way, at a real point of F1 on real MNIST."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+from training import jobs
+
+from bsexp import config, probes
+from bsexp.data import sources
+from bsexp.probes.bench import Bench
+from bsexp.probes.task import Point
+
+TRAIN, TEST = 300, 130
+MEASURE = config.Measure(
+    statistics_batch=100,
+    sharpness=config.Sharpness(
+        epsilons=(1e-3,),
+        running_examples=150,
+        batch_examples=100,
+        guide_examples=50,
+        lbfgsb_iterations=3,
+        ascent_steps=3,
+    ),
+    hessian=config.Hessian(examples=100, trace_probes=4, lanczos_iterations=5),
+    path=config.Path(points=3, first=-1.0, last=1.0, examples=100),
+)
+
+
+@pytest.fixture(scope="module")
+def data(mnist):
+    def cut(split, count):
+        return sources.Split(split.images[:count], split.labels[:count])
+
+    return dataclasses.replace(
+        mnist, train=cut(mnist.train, TRAIN), test=cut(mnist.test, TEST)
+    )
+
+
+@pytest.fixture(scope="module")
+def points(data):
+    """A start, and the point after one step of training, with statistics that have moved."""
+    model = jobs.network()
+    parameters, statistics = model.init(jax.random.key(0))
+    moved = jax.tree.map(lambda leaf: 1.1 * leaf, parameters)
+    _, other = model.train(parameters, statistics, jnp.asarray(data.train.images) / 255)
+    return Point("a", parameters, statistics, parameters), Point(
+        "b", moved, other, parameters
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(data, points):
+    """Every task of MEASURE at the second point."""
+    spent = []
+    bench = Bench(jobs.network(), data, MEASURE.statistics_batch, spent.append)
+    found = {}
+    for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST}):
+        before = sum(spent)
+        result = task.measure(bench, points[1], *([points[0]] if task.pair else []))
+        found[task.name] = result, sum(spent) - before, task
+    return found
+
+
+def test_every_task_of_every_mode_is_there(measured):
+    assert list(measured) == [
+        "evaluation/running",
+        "evaluation/batch",
+        "distance_from_start",
+        "hessian/trace/running",
+        "hessian/lambda_max/running",
+        "hessian/trace/batch",
+        "hessian/lambda_max/batch",
+        "sharpness/full/1e-3/running",
+        "sharpness/full/1e-3/batch",
+        "path/linear/running",
+        "path/linear/batch",
+    ]
+
+
+def test_the_planned_cost_is_about_what_was_spent(measured):
+    for name, (_, spent, task) in measured.items():
+        assert 0.4 * task.cost <= spent <= 1.6 * task.cost or task.cost == 0, name
+
+
+def loss_of(data, points, split="train"):
+    chosen = getattr(data, split)
+    images, labels = jnp.asarray(chosen.images) / 255, chosen.labels
+    logits = jobs.network().apply(
+        points[1].parameters, points[1].statistics, images, "running"
+    )
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+        logits, jnp.asarray(labels)
+    )
+    return float(losses.mean()), float((logits.argmax(-1) == labels).mean())
+
+
+def test_evaluation_is_over_the_whole_of_both_splits(measured, data, points):
+    values = measured["evaluation/running"][0].values
+    for split in ("train", "test"):
+        loss, accuracy = loss_of(data, points, split)
+        np.testing.assert_allclose(values[f"{split}_loss"], loss, rtol=1e-5)
+        np.testing.assert_allclose(values[f"{split}_accuracy"], accuracy, rtol=1e-6)
+    assert set(measured["evaluation/batch"][0].values) == {
+        f"{split}_{kind}/batch"
+        for split in ("train", "test")
+        for kind in ("loss", "accuracy")
+    }
+
+
+def test_distance_is_the_euclidean_norm_over_all_parameters(measured, points):
+    start = ravel_pytree(points[0].parameters)[0]
+    expected = 0.1 * np.linalg.norm(start)
+    np.testing.assert_allclose(
+        measured["distance_from_start"][0].values["distance_from_start"],
+        expected,
+        rtol=1e-4,
+    )
+
+
+def test_sharpness_holds_both_searches_and_the_larger_is_the_value(measured):
+    for mode in ("running", "batch"):
+        name = f"sharpness/full/1e-3/{mode}"
+        found = measured[name][0]
+        searches = found.detail["searches"]
+        assert set(searches) == {"lbfgsb", "sign_ascent"}
+        assert (
+            found.values[name]
+            == max(search["value"] for search in searches.values())
+            > 0
+        )
+        assert found.values[f"{name}/lbfgsb"] == searches["lbfgsb"]["value"]
+        assert searches["lbfgsb"]["message"]
+    assert measured["sharpness/full/1e-3/running"][0].detail["examples"] == 150
+    assert measured["sharpness/full/1e-3/batch"][0].detail["examples"] == 100
+
+
+def test_the_trace_comes_with_its_standard_error_and_lambda_max_with_its_residual(
+    measured,
+):
+    for mode in ("running", "batch"):
+        trace = measured[f"hessian/trace/{mode}"][0]
+        assert len(trace.detail["samples"]) == 4
+        np.testing.assert_allclose(
+            trace.detail["stderr"], np.std(trace.detail["samples"], ddof=1) / 2
+        )
+        largest = measured[f"hessian/lambda_max/{mode}"][0]
+        assert largest.detail["residual"] < largest.values[f"hessian/lambda_max/{mode}"]
+        assert largest.detail["matvecs"] <= 6
+
+
+def test_the_modes_measure_different_things(measured):
+    for name in ("hessian/trace", "sharpness/full/1e-3"):
+        running, batch = (
+            measured[f"{name}/{mode}"][0].values[f"{name}/{mode}"]
+            for mode in ("running", "batch")
+        )
+        assert abs(running - batch) > 1e-3 * abs(running)
+
+
+def test_the_path_goes_through_both_points(measured, data, points):
+    detail = measured["path/linear/running"][0].detail
+    assert detail["from"] == "a"
+    assert detail["alpha"] == [-1.0, 0.0, 1.0]
+    test_loss, test_accuracy = loss_of(data, points, "test")
+    np.testing.assert_allclose(detail["test_loss"][2], test_loss, rtol=1e-4)
+    np.testing.assert_allclose(detail["test_accuracy"][2], test_accuracy)
+    at_start = jobs.network().apply(
+        points[0].parameters,
+        points[0].statistics,
+        jnp.asarray(data.test.images) / 255,
+        "running",
+    )
+    expected = optax.softmax_cross_entropy_with_integer_labels(
+        at_start, jnp.asarray(data.test.labels)
+    ).mean()
+    np.testing.assert_allclose(detail["test_loss"][1], expected, rtol=1e-4)
+
+
+def test_settings_tell_what_decides_a_value():
+    tasks = {
+        task.name: task.settings
+        for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST})
+    }
+    assert tasks["sharpness/full/1e-3/running"]["examples"] == 150
+    assert tasks["sharpness/full/1e-3/batch"]["statistics_batch"] == 100
+    assert "statistics_batch" not in tasks["sharpness/full/1e-3/running"]
+    assert tasks["hessian/trace/running"]["probes"] == 4
+
+
+def test_a_subset_is_a_fixed_random_choice_and_at_most_all(data):
+    bench = Bench(jobs.network(), data, 1_000, lambda _: None)
+    once, again = (bench.chunks("train", 50, "batch")[0] for _ in range(2))
+    np.testing.assert_array_equal(once[0], again[0])
+    assert len(bench.chunks("train", 50, "batch")[0][1]) == 50
+    few = {
+        task.name: task.settings
+        for task in probes.tasks(config.Measure(), {"train": 40, "test": 10})
+    }
+    assert few["hessian/trace/running"]["examples"] == 40

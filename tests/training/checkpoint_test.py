@@ -1,0 +1,70 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bsexp.training import checkpoint
+
+
+def state(value):
+    return {"kernel": jnp.full((3, 4), value, jnp.float32), "step": jnp.int32(value)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+def saved(folder, *steps):
+    with checkpoint.Checkpoints(folder) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, state(step))
+
+
+def restored(folder, like=None):
+    with checkpoint.Checkpoints(folder) as checkpoints:
+        return checkpoints.restore(like or state(0))
+
+
+def test_nothing_saved_is_nothing_restored(folder):
+    assert restored(folder) is None
+
+
+def test_the_newest_comes_back_with_its_values_and_types(folder):
+    saved(folder, 1, 2, 3)
+    found = restored(folder)
+    np.testing.assert_array_equal(found["kernel"], np.full((3, 4), 3, np.float32))
+    assert found["step"] == 3
+    assert found["kernel"].dtype == jnp.float32
+
+
+def test_two_checkpoints_are_kept(folder):
+    saved(folder, 1, 2, 3)
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["2", "3"]
+
+
+def test_a_step_that_is_there_is_kept_as_it_is(folder):
+    saved(folder, 1)
+    with checkpoint.Checkpoints(folder) as checkpoints:
+        checkpoints.save(1, state(9))
+    assert restored(folder)["step"] == 1
+
+
+def test_values_with_another_digest_are_moved_aside_and_the_older_step_is_used(
+    folder, monkeypatch
+):
+    """What Orbax gives back is compared with what was saved: here the digests on disk are of other values."""
+    saved(folder, 1)
+    honest = checkpoint._digests
+    monkeypatch.setattr(checkpoint, "_digests", lambda _: honest(state(7)))
+    saved(folder, 2)
+    monkeypatch.setattr(checkpoint, "_digests", honest)
+    assert restored(folder)["step"] == 1
+    assert [
+        path.name for path in (folder.parent / "checkpoints-damaged").iterdir()
+    ] == ["2-0"]
+    assert not (folder / "2").exists()
+
+
+def test_a_state_of_another_shape_is_not_taken(folder):
+    saved(folder, 1)
+    assert restored(folder, {"kernel": jnp.zeros((5, 5)), "step": jnp.int32(0)}) is None

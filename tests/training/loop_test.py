@@ -1,0 +1,219 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bsexp import config, results
+from bsexp.data import batches
+from bsexp.training import interruption, loop, step
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def rows(job):
+    """The numbers of a run's epochs, without the clock."""
+    found = results.read_rows(job.folder / "metrics.jsonl")
+    return [
+        {key: value for key, value in row.items() if key != "seconds"} for row in found
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(make_job, tmp_path_factory):
+    """A run of three epochs that nobody disturbed."""
+    job = make_job(tmp_path_factory.mktemp("finished") / "run")
+    return loop.train(job), rows(job)
+
+
+def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path):
+    """Against a loop written out with optax, batch by batch, in the order that the data module promises."""
+    job = make_job(tmp_path / "run", epochs=1)
+    state = loop.train(job)
+    expected = loop.start(job)
+    parameters, statistics, optimizer_state = (
+        expected.parameters,
+        expected.statistics,
+        expected.optimizer,
+    )
+    order = batches.epoch_order(step.order_key(0), 0, len(job.labels))
+    for i in range(len(job.labels) // 128):
+        chosen = order[128 * i : 128 * (i + 1)]
+        inputs, labels = job.images[chosen] / 255, job.labels[chosen]
+
+        def loss(p, statistics=statistics, inputs=inputs, labels=labels):
+            logits, moved = job.model.train(p, statistics, inputs)
+            return optax.softmax_cross_entropy_with_integer_labels(
+                logits, labels
+            ).mean(), moved
+
+        gradient, statistics = jax.grad(loss, has_aux=True)(parameters)
+        update, optimizer_state = job.optimizer.update(
+            gradient, optimizer_state, parameters
+        )
+        parameters = optax.apply_updates(parameters, update)
+    # Adam turns a rounding difference of a tiny gradient into up to a learning rate; most entries agree closely.
+    for a, b in zip(
+        jax.tree.leaves(state.parameters), jax.tree.leaves(parameters), strict=True
+    ):
+        assert np.mean(np.abs(a - b) < 1e-4) > 0.99
+    assert int(state.step) == 15
+
+
+def test_runs_of_a_seed_start_at_the_same_point_whatever_the_batch_size(
+    make_job, tmp_path
+):
+    small, large = (
+        make_job(tmp_path / str(size), batch_size=size) for size in (128, 500)
+    )
+    same(loop.start(small).parameters, loop.start(large).parameters)
+    other = make_job(tmp_path / "other", seed=1)
+    leaves = (
+        jax.tree.leaves(loop.start(small).parameters),
+        jax.tree.leaves(loop.start(other).parameters),
+    )
+    assert any(np.any(a != b) for a, b in zip(*leaves, strict=True))
+
+
+def test_the_same_run_gives_the_same_bits_however_its_epochs_are_cut(
+    make_job, tmp_path, finished
+):
+    for pieces in (1, 7, 100):
+        job = make_job(tmp_path / str(pieces), pieces=pieces)
+        same(loop.train(job), finished[0])
+        assert rows(job) == finished[1]
+
+
+def test_each_epoch_has_a_row_with_exact_test_numbers(make_job, tmp_path, finished):
+    state, found = finished
+    assert [(row["epoch"], row["step"], row["examples"]) for row in found] == [
+        (1, 15, 1_920),
+        (2, 30, 3_840),
+        (3, 45, 5_760),
+    ]
+    job = make_job(tmp_path / "run")
+    images = jnp.concatenate([chunk[0] for chunk in job.test]) / 255
+    labels = jnp.concatenate([chunk[1] for chunk in job.test])
+    logits = job.model.apply(state.parameters, state.statistics, images, "running")
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    np.testing.assert_allclose(found[-1]["test_loss"], expected, rtol=1e-5)
+    assert (
+        found[-1]["test_accuracy"] == float((logits.argmax(-1) == labels).sum()) / 999
+    )
+    assert found[0]["train_loss"] > found[1]["train_loss"] > found[2]["train_loss"]
+
+
+def test_training_is_followed_portion_by_portion(make_job, tmp_path):
+    heard = []
+    loop.train(
+        make_job(
+            tmp_path / "run", epochs=1, heard=lambda *numbers: heard.append(numbers)
+        )
+    )
+    assert [numbers[0] for numbers in heard] == [512, 512, 512, 384]
+
+
+def test_a_finished_run_is_restored_and_not_trained_again(make_job, tmp_path, finished):
+    job = make_job(tmp_path / "run")
+    loop.train(job)
+    heard = []
+    again = make_job(tmp_path / "run", heard=lambda *numbers: heard.append(numbers))
+    same(loop.train(again), finished[0])
+    assert not heard
+    assert rows(again) == finished[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_an_epoch_saves_and_the_rest_gives_the_same_bits(
+    make_job, tmp_path, finished, number
+):
+    heard = []
+
+    def interrupt(*numbers):
+        heard.append(numbers)
+        if len(heard) == 6:
+            os.kill(os.getpid(), number)
+
+    job = make_job(tmp_path / "run", heard=interrupt)
+    before = signal.getsignal(number)
+    with pytest.raises(interruption.Interrupted) as caught:
+        loop.train(job)
+    assert caught.value.signal == number
+    assert signal.getsignal(number) is before
+    assert len(rows(job)) == 1
+    resumed = make_job(tmp_path / "run")
+    same(loop.train(resumed), finished[0])
+    assert rows(resumed) == finished[1]
+
+
+def test_a_run_that_diverges_says_so(make_job, tmp_path):
+    wild = config.Optimizer(name="sgd", learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match="training loss is nan in epoch 1"):
+        loop.train(make_job(tmp_path / "run", optimizer=wild))
+
+
+def test_kill_9_and_damage_cost_no_more_than_the_steps_since_the_last_whole_checkpoint(
+    make_job, tmp_path, finished, mnist_dir
+):
+    """A real process is killed; then its newest checkpoint is damaged as well; the rest gives the same bits."""
+    job = make_job(tmp_path / "run")
+    program = textwrap.dedent(
+        f"""
+        import sys, time
+        sys.path[:0] = {sys.path!r}
+        from training.victim import victim
+        victim({str(mnist_dir)!r}, {str(job.folder)!r})
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline().startswith("two epochs are saved"), (
+        "the victim did not get so far"
+    )
+    process.kill()
+    process.wait()
+    steps = sorted(
+        int(path.name)
+        for path in (job.folder / "checkpoints").iterdir()
+        if path.name.isdigit()
+    )
+    assert steps == [15, 30]
+    flip_a_bit(job.folder / "checkpoints" / "30")
+    (
+        job.folder / "checkpoints" / "45"
+    ).mkdir()  # an empty folder, which Orbax alone would take for the latest step
+    state = loop.train(job)
+    same(state, finished[0])
+    assert rows(job) == finished[1]
+    assert {
+        path.name.split("-")[0]
+        for path in (job.folder / "checkpoints-damaged").iterdir()
+    } == {"30", "45"}
+
+
+def flip_a_bit(folder):
+    """Change one bit in the middle of the checkpoint's largest file."""
+    file = max(
+        (path for path in folder.rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_second_ctrl_c_is_not_waited_for():
+    with interruption.Deferred() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,108 @@
+import dataclasses
+
+import pytest
+
+from bsexp import config, door, workdir
+from bsexp.probes import task
+
+TASKS = [
+    task.Task("point", {"examples": 5}, 1.0, lambda: None),
+    task.Task("pair", {}, 1.0, lambda: None, pair=True),
+]
+
+
+def plan(**changes):
+    study = dataclasses.replace(
+        config.Study(seeds=2, compare=("SB", "LB"), groups={"SB": {}, "LB": {}}),
+        **changes,
+    )
+    runs = [
+        config.Run(group, seed, size, config.Base())
+        for seed in range(2)
+        for group, size in (("SB", 8), ("LB", 80))
+    ]
+    return door.Plan(study, tuple(runs))
+
+
+def place(folder, **changes):
+    return workdir.Workdir(folder, plan(**changes), "name", "command")
+
+
+ENVIRONMENT = {"commit": None}
+FOUND = task.Measurement({"m": 1.0}, {})
+
+
+def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed():
+    found = [
+        (item.run.group, item.run.seed, item.task.name)
+        for item in workdir.items(plan(), TASKS)
+    ]
+    assert [entry for entry in found if entry[2] == "pair"] == [
+        ("LB", 0, "pair"),
+        ("LB", 1, "pair"),
+    ]
+    assert len(found) == 6
+    pair = next(item for item in workdir.items(plan(), TASKS) if item.task.pair)
+    assert pair.settings == {"from": pair.baseline.name}
+    assert (pair.baseline.group, pair.baseline.seed) == ("SB", 0)
+
+
+def test_a_measurement_is_missing_until_it_was_recorded_with_the_same_settings(
+    tmp_path,
+):
+    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    here.open(ENVIRONMENT)
+    here.open_run(wanted[0].run, ENVIRONMENT)
+    here.record(wanted[0], FOUND, 1.0)
+    assert here.missing(wanted) == wanted[1:]
+    other = dataclasses.replace(wanted[0], settings={"examples": 6})
+    assert here.missing([other]) == [other]
+
+
+def test_a_folder_is_finished_only_for_the_study_that_finished_it(tmp_path):
+    here = place(tmp_path)
+    assert here.finished is None
+    here.open(ENVIRONMENT)
+    assert place(tmp_path).finished is None
+    here.close(complete=True)
+    assert place(tmp_path).finished is not None
+    assert place(tmp_path, question="another?").finished is None
+    assert (
+        workdir.Workdir(
+            tmp_path, plan(), "name", "the same, typed in another way"
+        ).finished
+        is not None
+    )
+
+
+def test_what_differs_from_the_last_use_is_told_field_by_field(tmp_path):
+    here = place(tmp_path)
+    assert here.differences() == []
+    here.open(ENVIRONMENT)
+    assert place(tmp_path).differences() == []
+    assert place(tmp_path, data=config.Data(dir="moved")).differences() == []
+    changed = place(tmp_path, train=config.Train(epochs=5), seeds=2).differences()
+    assert changed[1:] == ["  config.train.epochs: was 20, is 5"]
+
+
+def test_time_adds_up_over_sessions_until_the_study_is_finished(tmp_path):
+    run = plan().runs[0]
+    for _ in range(2):
+        here = place(tmp_path)
+        here.open(ENVIRONMENT)
+        here.open_run(run, ENVIRONMENT)
+        here.add_run_seconds(run, training=1.5)
+    assert here.seconds()["training"] == 3.0
+    here.close(complete=True)
+    again = place(tmp_path, question="another?")
+    again.open(ENVIRONMENT)
+    assert again.seconds()["training"] == 0.0
+
+
+def test_one_process_works_in_a_folder_at_a_time(tmp_path):
+    with workdir.locked(tmp_path):
+        second = workdir.locked(tmp_path)
+        with pytest.raises(workdir.FolderError, match="another process"):
+            second.__enter__()
+    with workdir.locked(tmp_path):
+        pass
