@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
 
 def _study(asked: command.Command, words: Sequence[str], console: Console) -> int:
     settings = command.load_settings(asked.experiment, asked.argument)
-    from bsexp import dry_run, study, workdir  # noqa: PLC0415 - JAX starts only for a command line that makes sense
+    from bsexp import dry_run, results, study, workdir  # noqa: PLC0415 - JAX starts only for a command line that makes sense
     from bsexp.training import interruption  # noqa: PLC0415
 
     plan = door.open_study(settings, asked.overrides, study.catalogue())
@@ -62,7 +62,7 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
     line = f"python -m bsexp.main {shlex.join(words)}"
     try:
         return study.run(plan, asked.experiment.stem, line, folder, console)
-    except workdir.FolderError as error:
+    except (OSError, workdir.FolderError, results.BrokenFileError) as error:
         raise door.ConfigError([str(error)]) from error
     except interruption.Interrupted as error:
         console.print(

@@ -21,6 +21,10 @@ import pandas as pd
 SCHEMA = 1
 
 
+class BrokenFileError(ValueError):
+    """A file of results is not what it should be."""
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one strict JSON file so that a reader sees the old or the new one, never a part."""
     temporary = path.with_name(path.name + ".partial")
@@ -31,11 +35,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON file; ValueError names the file when it is not JSON."""
+    """Read one JSON file; BrokenFileError names the file when it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(
+        raise BrokenFileError(
             f"{path} is not valid JSON ({error}); move it aside to go on without it"
         ) from error
 

@@ -72,23 +72,21 @@ def run(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         wanted = workdir.items(plan, tasks(plan.study))
         missing = place.missing(wanted)
-        if missing or place.finished is None:
+        if missing:
             found = environment.describe()
             place.open(found)
             try:
                 _compute(plan, place, missing, found, console)
             finally:
                 place.add_seconds(total=time.perf_counter() - bsexp.STARTED)
-            place.close(complete=not place.missing(wanted))
         else:
             console.print(
-                f"{folder}: finished {place.finished}; nothing to compute.",
-                markup=False,
-                soft_wrap=True,
+                f"{folder}: nothing to compute.", markup=False, soft_wrap=True
             )
             console.print(
                 "To compute it again, name another folder: --workdir=DIR", markup=False
             )
+        place.close(complete=not place.missing(wanted))
         tables.print_table(report.build(folder), console)
         _say_where(folder, place, console)
         return _tell_failures(plan, place, console)
@@ -200,10 +198,17 @@ class _Laboratory:
                 continue
             pair = (self._points[item.baseline.name],) if item.baseline else ()
             began = time.perf_counter()
-            self._progress.begin(
-                f"measure {run.group} seed {run.seed} {item.task.name}", item.task.cost
-            )
-            found = item.task.measure(bench, point, *pair)
+            label = f"measure {run.group} seed {run.seed} {item.task.name}"
+            self._progress.begin(label, item.task.cost)
+            try:
+                found = item.task.measure(bench, point, *pair)
+            except (
+                ValueError
+            ) as error:  # a number that is not finite, say: the other runs go on
+                self._place.set_status(
+                    run, "failed", reason=f"{item.task.name}: {error}"
+                )
+                return
             seconds = time.perf_counter() - began
             self._place.record(item, found, seconds)
             self._place.add_run_seconds(run, measuring=seconds)

@@ -161,10 +161,11 @@ class Workdir:
         return self._old["finished"] if self._same() else None
 
     def _same(self) -> bool:
-        return bool(self._old) and all(
-            self._old[key] == value
-            for key, value in self._new.items()
-            if key != "command"
+        others = self._new.keys() - {"command", "config"}
+        return (
+            bool(self._old)
+            and not self.differences()
+            and all(self._old[key] == self._new[key] for key in others)
         )
 
     def open(self, environment: Mapping[str, Any]) -> None:
@@ -187,11 +188,15 @@ class Workdir:
         self._old = results.read_json(self.folder / "study.json")
 
     def close(self, *, complete: bool) -> None:
-        """Write down that the study is finished, if it is."""
-        finished = now() if complete else None
-        results.write_json(
-            self.folder / "study.json", {**self._old, "finished": finished}
-        )
+        """Write down whether the study is finished, and when it first was."""
+        if self.finished is not None:
+            return
+        times = {
+            "started": self._old.get("started", now()),
+            "finished": now() if complete else None,
+        }
+        self._old = {**self._new, **times}
+        results.write_json(self.folder / "study.json", self._old)
 
     def seconds(self) -> dict[str, float]:
         """Return the time spent so far, over all the sessions that computed this study."""

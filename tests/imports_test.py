@@ -27,7 +27,7 @@ ALLOWED = {
     "workdir": {"config", "door", "results", "probes"},
     "study": {"config", "door", "environment", "progress", "workdir", "report", "probes", "training", "data", "models", "curvature"},
     "dry_run": {"config", "door", "progress", "study", "probes", "training", "data", "models"},
-    "main": {"command", "door", "dry_run", "study", "workdir", "training"},
+    "main": {"command", "door", "dry_run", "results", "study", "workdir", "training"},
 }  # fmt: skip
 
 

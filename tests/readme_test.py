@@ -1,0 +1,107 @@
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bsexp import command, door, results, study, workdir
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def script(name):
+    specification = importlib.util.spec_from_file_location(
+        name, ROOT / "scripts" / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_table_is_what_results_hold():
+    assert script("readme_table").with_table(README) == README, (
+        "run: python scripts/readme_table.py"
+    )
+
+
+def test_every_relative_link_leads_somewhere():
+    targets = [
+        target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target
+    ]
+    assert len(targets) >= 4
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_example_on_an_own_loss_runs_as_written(capsys):
+    jax = pytest.importorskip("jax")
+    (code,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "curvature" in block
+    ]
+    data = jax.random.normal(jax.random.key(0), (2_500, 3))
+    names = {
+        "loss": lambda x, batch: ((batch @ x) ** 2).mean() / 2,
+        "data": data,
+        "x": jax.numpy.ones(3),
+    }
+    exec(code, names)
+    printed = capsys.readouterr().out
+    trace = float((data**2).mean(0).sum())
+    assert abs(float(re.search(r"Estimate\(value=([\d.]+)", printed)[1]) - trace) < 0.5
+    assert "converged=True" in printed
+    assert "best=" in printed
+
+
+def test_the_example_of_an_experiment_is_a_valid_study(tmp_path):
+    (code,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "get_config" in block
+    ]
+    (tmp_path / "mine.py").write_text(code)
+    plan = door.open_study(
+        command.load_settings(tmp_path / "mine.py", ""), [], study.catalogue()
+    )
+    assert [run.batch_size for run in plan.runs[:2]] == [64, 6_000]
+
+
+def test_the_committed_study_is_whole_and_is_the_experiment_as_it_stands():
+    """A newcomer's first command must find nothing to compute."""
+    settings = command.load_settings(ROOT / "experiments" / "sharp_minima.py", "")
+    plan = door.open_study(settings, [], study.catalogue())
+    place = workdir.Workdir(ROOT / "results" / "sharp_minima", plan, "sharp_minima", "")
+    assert place.missing(workdir.items(plan, study.tasks(plan.study))) == []
+    assert place.finished is not None
+
+
+def test_the_committed_study_shows_what_it_is_meant_to_show():
+    summary = results.read_json(ROOT / "results" / "sharp_minima" / "summary.json")
+    small, large = summary["groups"]["SB"], summary["groups"]["LB"]
+    assert (small["batch_size"], large["batch_size"]) == (256, 6_000)
+    name = "sharpness/full/1e-3/running"
+    ratios = [
+        b / a for a, b in zip(small[name]["values"], large[name]["values"], strict=True)
+    ]
+    assert len(ratios) == 3
+    assert min(ratios) > 8
+    assert min(small["test_accuracy"]["values"]) >= 0.975
+
+
+def test_results_hold_no_checkpoints_and_nothing_large():
+    files = [
+        path
+        for path in (ROOT / "results").rglob("*")
+        if path.is_file() and "checkpoints" not in path.parts
+    ]
+    assert max(path.stat().st_size for path in files) < 500_000
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(
+                path.read_text(),
+                parse_constant=lambda name, path=path: pytest.fail(
+                    f"{path} holds {name}"
+                ),
+            )
