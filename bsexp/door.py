@@ -27,6 +27,7 @@ class Catalogue:
         probes: probes.
         modes: batch-norm modes.
         optimizers: optimizer -> its keyword arguments.
+        optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
         training_examples: (data set, folder) -> its number of training examples; ValueError
             with a message for the reader where there is no such data set.
     """
@@ -35,6 +36,7 @@ class Catalogue:
     probes: tuple[str, ...]
     modes: tuple[str, ...]
     optimizers: Mapping[str, tuple[str, ...]]
+    optimizer_error: Callable[[config.Optimizer], str]
     training_examples: Callable[[str, str], int]
 
 
@@ -149,7 +151,7 @@ def _check_bases(
         try:
             examples = catalogue.training_examples(base.data.name, base.data.dir)
         except ValueError as error:
-            found["data.name"] = str(error)
+            found["data.name"] = " ".join(str(error).split())
         else:
             sizes[name] = counts.resolve(base.batch.size, examples)
             if not 0 < sizes[name] <= examples:
@@ -174,11 +176,15 @@ def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
         )
         return found
     arguments = catalogue.optimizers[base.optimizer.name]
-    for key in base.optimizer.arguments:
-        if key not in arguments:
-            found[f"optimizer.arguments.{key}"] = (
-                f"unknown argument of {base.optimizer.name}; {conversion.did_you_mean(key, arguments)}"
-            )
+    unknown = [key for key in base.optimizer.arguments if key not in arguments]
+    for key in unknown:
+        found[f"optimizer.arguments.{key}"] = (
+            f"unknown argument of {base.optimizer.name}; {conversion.did_you_mean(key, arguments)}"
+        )
+    if not unknown and (error := catalogue.optimizer_error(base.optimizer)):
+        found["optimizer.arguments"] = (
+            f"{base.optimizer.name} does not take them: {error}"
+        )
     return found
 
 

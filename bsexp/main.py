@@ -30,8 +30,7 @@ def main(words: Sequence[str]) -> int:
             return 0
         return _study(asked, words, console)
     except door.ConfigError as error:
-        for _line in error.errors:
-            pass
+        sys.stderr.write(f"{error}\n")
         return 2
 
 

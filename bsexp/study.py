@@ -33,6 +33,7 @@ def catalogue() -> door.Catalogue:
         probes=tuple(probes.PROBES),
         modes=models.MODES,
         optimizers=optim.catalogue(),
+        optimizer_error=optim.error,
         training_examples=lambda name, folder: (
             sources.describe(name, folder).train_examples
         ),

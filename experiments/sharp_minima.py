@@ -53,10 +53,15 @@ def get_config(arg: str = "") -> ConfigDict:
     config.reference = PAPER
     if arg == "smoke":
         config.seeds = 1
-        config.train = {"epochs": 3}
+        config.train = {"epochs": 2}
         config.measure = {
-            "sharpness": {"running_examples": 1_000, "batch_examples": 1_000},
-            "hessian": {"examples": 1_000, "trace_probes": 8},
-            "path": {"examples": 1_000},
+            "sharpness": {
+                "running_examples": 1_000,
+                "batch_examples": 1_000,
+                "lbfgsb_iterations": 5,
+                "ascent_steps": 5,
+            },
+            "hessian": {"examples": 1_000, "trace_probes": 4},
+            "path": {"examples": 1_000, "points": 13},
         }
     return config

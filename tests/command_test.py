@@ -128,6 +128,7 @@ def test_a_printed_configuration_can_be_typed_back():
         config.Measure().probes,
         ("running", "batch"),
         {"adam": ()},
+        lambda _: "",
         lambda *_: 100,
     )
     plan = door.open_study({"seeds": 7, "batch": {"size": "10%"}}, [], catalogue)

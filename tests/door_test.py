@@ -7,6 +7,9 @@ CATALOGUE = door.Catalogue(
     probes=("evaluation", "sharpness"),
     modes=("running", "batch"),
     optimizers={"adam": ("b1", "b2"), "sgd": ("momentum",)},
+    optimizer_error=lambda optimizer: (
+        "too old" if optimizer.arguments.get("b1") == 99 else ""
+    ),
     training_examples=lambda name, _: {"mnist": 60_000, "small": 100}[name],
 )
 SETTINGS = {
@@ -96,6 +99,7 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("optimizer.learning_rate", "-1", "config.optimizer.learning_rate=-1: must be > 0"),
         ("optimizer.name", "adma", "config.optimizer.name=adma: unknown optimizer; did you mean adam? valid: adam, sgd"),
         ("optimizer.arguments.b3", "0.9", "config.optimizer.arguments.b3=0.9: unknown argument of adam; valid: b1, b2"),
+        ("optimizer.arguments.b1", "99", "config.optimizer.arguments={'b1': 99}: adam does not take them: too old"),
         ("model.name", "F3", "config.model.name=F3: unknown model; valid: F1"),
         ("model.batch_norm_momentum", "1.0", "config.model.batch_norm_momentum=1.0: must be >= 0 and < 1"),
         ("train.epochs", "0", "config.train.epochs=0: must be > 0"),
@@ -141,7 +145,7 @@ def test_an_unknown_data_set_is_told_with_how_to_get_it():
         raise ValueError(f"{name} is not in {folder}")
 
     catalogue = door.Catalogue(
-        ("F1",), ("evaluation",), ("running",), {"adam": ()}, missing
+        ("F1",), ("evaluation",), ("running",), {"adam": ()}, lambda _: "", missing
     )
     with pytest.raises(
         door.ConfigError, match=r"config\.data\.name=nist: nist is not in there"

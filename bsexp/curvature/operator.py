@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
@@ -106,7 +107,7 @@ def objective(loss: Loss, chunks: list[Pytree]) -> Objective:
             total = None
             for i, (weight, chunk) in enumerate(zip(weights, chunks, strict=True)):
                 part = (
-                    _apply(kept[i], block)
+                    _apply_each(kept[i], block)
                     if kept
                     else _hessian_block(carried, x, chunk, block)
                 )
@@ -146,22 +147,22 @@ def _linearised(loss: Partial, x: Pytree, batch: Pytree) -> Partial:
 
 @jax.jit
 def _hessian_block(loss: Partial, x: Pytree, batch: Pytree, block: Pytree) -> Pytree:
-    return _mapped(jax.linearize(jax.grad(lambda x: loss(x, batch)), x)[1], block)
+    return jax.lax.map(jax.linearize(jax.grad(lambda x: loss(x, batch)), x)[1], block)
+
+
+def _apply_each(product: Partial, block: Pytree) -> Pytree:
+    """Apply a linear map vector by vector: one compiled program serves blocks of every size."""
+    size = jax.tree.leaves(block)[0].shape[0]
+    images = [
+        _apply(product, jax.tree.map(lambda leaf, i=i: leaf[i], block))
+        for i in range(size)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *images)
 
 
 @jax.jit
-def _apply(product: Partial, block: Pytree) -> Pytree:
-    return _mapped(product, block)
-
-
-def _mapped(product: Callable[[Pytree], Pytree], block: Pytree) -> Pytree:
-    if (
-        jax.tree.leaves(block)[0].shape[0] == 1
-    ):  # no loop around a single vector: it would stand in XLA's way
-        return jax.tree.map(
-            lambda leaf: leaf[None], product(jax.tree.map(lambda leaf: leaf[0], block))
-        )
-    return jax.lax.map(product, block)
+def _apply(product: Partial, vector: Pytree) -> Pytree:
+    return product(vector)
 
 
 def _accumulate(total: Pytree | None, weight: float, part: Pytree) -> Pytree:

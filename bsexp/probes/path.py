@@ -41,20 +41,18 @@ def _path(
     point: Point,
     baseline: Point,
 ) -> Measurement:
-    counts = {"train": examples, "test": bench.examples("test")}
-    curves = {
-        f"{split}_{kind}": [] for split in counts for kind in ("loss", "accuracy")
-    }
+    sizes = {"train": examples, "test": bench.examples("test")}
+    curves = {f"{split}_{kind}": [] for split in sizes for kind in ("loss", "accuracy")}
     for alpha in alphas:
         parameters = landscape.line(baseline.parameters, point.parameters, float(alpha))
         statistics = models.interpolate_statistics(
             baseline.statistics, point.statistics, float(alpha)
         )
-        for split, number in counts.items():
+        for split, number in sizes.items():
             found = bench.evaluate(parameters, statistics, split, number, mode)
             curves[f"{split}_loss"].append(found.loss)
             curves[f"{split}_accuracy"].append(found.accuracy)
     return Measurement(
         {},
-        {"from": baseline.run, "alpha": alphas.tolist(), "examples": counts, **curves},
+        {"from": baseline.run, "alpha": alphas.tolist(), "examples": sizes, **curves},
     )

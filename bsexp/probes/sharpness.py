@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
-from bsexp import config
+from bsexp import config, counts
 from bsexp.curvature import operator, sharpness
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
@@ -14,10 +14,10 @@ from bsexp.probes.task import GRADIENT, Measurement, Point, Task
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     """List one task per mode and epsilon."""
     chosen, total = measure.sharpness, examples["train"]
-    counts = {"running": chosen.running_examples, "batch": chosen.batch_examples}
+    asked = {"running": chosen.running_examples, "batch": chosen.batch_examples}
     listed = []
     for mode in measure.modes:
-        number = counts.subset(counts[mode], total)
+        number = counts.subset(asked[mode], total)
         guide = min(number, counts.subset(chosen.guide_examples, total))
         settings = {
             "examples": number,

@@ -1,27 +1,42 @@
 """Optimizers by their Optax name."""
 
+import functools
 import inspect
+import warnings
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from bsexp import config
 
-# These ask for more than a gradient at each update (the loss itself, or a line search).
+# These ask for more than a gradient at each update: the loss itself, or a line search.
 _NEED_THE_LOSS = frozenset({"lbfgs", "polyak_sgd"})
 
 
+@functools.cache
 def catalogue() -> dict[str, tuple[str, ...]]:
-    """List every Optax optimizer that takes a learning rate, with its further keyword arguments."""
-    found = {}
-    for name, function in vars(optax).items():
-        if not inspect.isfunction(function) or name in _NEED_THE_LOSS:
-            continue
-        arguments = tuple(inspect.signature(function).parameters)
-        if "learning_rate" in arguments:
-            found[name] = tuple(
-                argument for argument in arguments if argument != "learning_rate"
-            )
-    return found
+    """List what Optax builds from a learning rate alone, with its further keyword arguments; deprecated ones are left out."""
+    candidates = {
+        name: tuple(inspect.signature(function).parameters)
+        for name, function in vars(optax).items()
+        if inspect.isfunction(function) and not name.startswith("_")
+    }
+    return {
+        name: tuple(argument for argument in arguments if argument != "learning_rate")
+        for name, arguments in candidates.items()
+        if "learning_rate" in arguments and name not in _NEED_THE_LOSS and _builds(name)
+    }
+
+
+def _builds(name: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            built = getattr(optax, name)(learning_rate=1e-3)
+        except (TypeError, ValueError, Warning):
+            return False
+    return isinstance(built, optax.GradientTransformation)
 
 
 def build(optimizer: config.Optimizer) -> optax.GradientTransformation:
@@ -29,3 +44,20 @@ def build(optimizer: config.Optimizer) -> optax.GradientTransformation:
     return getattr(optax, optimizer.name)(
         optimizer.learning_rate, **optimizer.arguments
     )
+
+
+def error(optimizer: config.Optimizer) -> str:
+    """Return what Optax has against an optimizer's arguments, found by tracing one update; "" for nothing."""
+    parameters = {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}
+
+    def update() -> optax.Updates:
+        transformation = build(optimizer)
+        return transformation.update(
+            parameters, transformation.init(parameters), parameters
+        )[0]
+
+    try:
+        jax.eval_shape(update)
+    except Exception as raised:  # noqa: BLE001 - whatever a wrong argument makes Optax or JAX raise
+        return f"{type(raised).__name__}: {str(raised).partition(chr(10))[0]}"
+    return ""

@@ -36,7 +36,12 @@ def finished(make_job, tmp_path_factory):
 
 def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path):
     """Against a loop written out with optax, batch by batch, in the order that the data module promises."""
-    job = make_job(tmp_path / "run", epochs=1)
+    # SGD, since Adam turns a rounding difference of a tiny gradient into a whole learning rate.
+    job = make_job(
+        tmp_path / "run",
+        epochs=1,
+        optimizer=config.Optimizer(name="sgd", learning_rate=0.1),
+    )
     state = loop.train(job)
     expected = loop.start(job)
     parameters, statistics, optimizer_state = (
@@ -60,11 +65,10 @@ def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path):
             gradient, optimizer_state, parameters
         )
         parameters = optax.apply_updates(parameters, update)
-    # Adam turns a rounding difference of a tiny gradient into up to a learning rate; most entries agree closely.
     for a, b in zip(
         jax.tree.leaves(state.parameters), jax.tree.leaves(parameters), strict=True
     ):
-        assert np.mean(np.abs(a - b) < 1e-4) > 0.99
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
     assert int(state.step) == 15
 
 

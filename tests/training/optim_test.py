@@ -12,7 +12,14 @@ def test_the_catalogue_is_what_optax_has():
     assert {"adam", "sgd", "adamw", "adagrad", "lars", "lamb", "rmsprop"} <= set(found)
     assert {"b1", "b2", "eps"} <= set(found["adam"])
     assert "learning_rate" not in found["adam"]
-    assert not {"lbfgs", "clip", "adam_schedule", "apply_updates"} & set(found)
+    assert not {
+        "lbfgs",
+        "clip",
+        "adam_schedule",
+        "apply_updates",
+        "noisy_sgd",
+        "optimistic_adam",
+    } & set(found)
 
 
 @pytest.mark.parametrize("name", sorted(optim.catalogue()))
@@ -48,3 +55,11 @@ def test_arguments_reach_optax():
         target, other = expected.update(gradient, other)
     np.testing.assert_array_equal(update, target)
     assert float(update[0]) == -1.75
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"b1": "high"}, {"eps": (1, 2)}, {"mu_dtype": "no type"}]
+)
+def test_arguments_that_optax_cannot_use_are_told_before_anything_starts(arguments):
+    assert optim.error(config.Optimizer()) == ""
+    assert "Error: " in optim.error(config.Optimizer(arguments=arguments))
