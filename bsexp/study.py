@@ -203,12 +203,10 @@ class _Laboratory:
             self._progress.begin(label, item.task.cost)
             try:
                 found = item.task.measure(bench, point, *pair)
-            except (
-                ValueError
-            ) as error:  # a number that is not finite, say: the other runs go on
-                self._place.set_status(
-                    run, "failed", reason=f"{item.task.name}: {error}"
-                )
+            except ValueError as error:
+                # A number that is not finite, say. This run cannot be trusted further; the others go on.
+                reason = f"{item.task.name}: {error}"
+                self._place.set_status(run, "failed", reason=reason)
                 return
             seconds = time.perf_counter() - began
             self._place.record(item, found, seconds)

@@ -8,7 +8,7 @@ signature since 1.15: hence the upper bound on its version in pyproject.toml.
 Source: Byrd, Lu, Nocedal, Zhu 1995, doi:10.1137/0916069.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.optimize import _lbfgsb, _lbfgsb_py
 CORRECTIONS = 10  # pairs of the limited memory: SciPy's default, and the paper's
 LINE_SEARCH_STEPS = 20  # most evaluations of one line search: SciPy's default
 _NEW_ITERATE, _EVALUATE, _CONVERGED = 1, 3, 4  # what the routine reports in task[0]
+_OUT_OF_ITERATIONS = (5, 504)  # what scipy.optimize.minimize writes into task itself
 _BOUNDED_BOTH_SIDES = 2
 
 
@@ -75,17 +76,12 @@ def minimise(
         elif task[0] == _NEW_ITERATE:
             done += 1
             if done == iterations:
-                return Result(
-                    position,
-                    float(value),
-                    "limit",
-                    f"all {iterations} iterations used",
-                    done,
-                )
+                message = _message(_OUT_OF_ITERATIONS)
+                return Result(position, float(value), "limit", message, done)
         else:
             status = "converged" if task[0] == _CONVERGED else "failed"
             return Result(position, float(value), status, _message(task), done)
 
 
-def _message(task: np.ndarray) -> str:
+def _message(task: Sequence[int]) -> str:
     return f"{_lbfgsb_py.status_messages[task[0]]}: {_lbfgsb_py.task_messages[task[1]]}"

@@ -1,6 +1,7 @@
 """The training loop: one run from its start, or from its newest whole checkpoint, to its end."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +149,7 @@ class _Log:
             float(sums.correct / sums.examples),
         )
         now = time.perf_counter()
-        if not jnp.isfinite(loss):
+        if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the training loss is {loss} in epoch {portion.epoch + 1}: try a smaller config.optimizer.learning_rate"
             )

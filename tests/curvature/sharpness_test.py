@@ -164,3 +164,4 @@ def test_lbfgsb_is_scipy_s_to_the_bit(seed):
     assert found.value == expected.fun
     np.testing.assert_array_equal(found.position, expected.x)
     assert found.status == "limit"
+    assert found.message == expected.message

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from bsexp import config, results
 from bsexp.data import batches
@@ -65,10 +66,11 @@ def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path):
             gradient, optimizer_state, parameters
         )
         parameters = optax.apply_updates(parameters, update)
-    for a, b in zip(
-        jax.tree.leaves(state.parameters), jax.tree.leaves(parameters), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+    # Rounding turns a few units on or off, so single entries may differ; the movement as a whole must not.
+    points = (state.parameters, parameters, loop.start(job).parameters)
+    ends = [ravel_pytree(each)[0] for each in points]
+    difference, movement = ends[0] - ends[1], ends[1] - ends[2]
+    assert np.linalg.norm(difference) < 0.02 * np.linalg.norm(movement)
     assert int(state.step) == 15
 
 
@@ -177,14 +179,12 @@ def test_kill_9_and_damage_cost_no_more_than_the_steps_since_the_last_whole_chec
         victim({str(mnist_dir)!r}, {str(job.folder)!r})
         """
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline().startswith("two epochs are saved"), (
-        "the victim did not get so far"
-    )
-    process.kill()
-    process.wait()
+    ) as process:
+        line = process.stdout.readline()
+        process.kill()
+    assert line.startswith("two epochs are saved"), "the victim did not get so far"
     steps = sorted(
         int(path.name)
         for path in (job.folder / "checkpoints").iterdir()
