@@ -1,5 +1,6 @@
 """What a study would cost: steps, FLOPs, memory and time of every run, with nothing trained."""
 
+import functools
 import time
 from typing import NamedTuple
 
@@ -8,9 +9,8 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bsexp import config, door, models, progress, study
+from bsexp import config, door, progress, study, workdir
 from bsexp.data import batches, sources
-from bsexp.probes import task
 from bsexp.training import engine, optim, step
 
 MATMUL_SIZE = 2_048
@@ -29,7 +29,7 @@ class Cost(NamedTuple):
 
 def show(plan: door.Plan, console: Console) -> None:
     """Print the table of runs; nothing is trained and nothing is written."""
-    rate = matmul_rate()
+    rate, flops = matmul_rate(), _measuring_flops(plan)
     costs = {
         run.group: training_cost(run)
         for run in {run.group: run for run in plan.runs}.values()
@@ -41,7 +41,7 @@ def show(plan: door.Plan, console: Console) -> None:
     for run in plan.runs:
         cost = costs[run.group]
         training = cost.flops / (EFFICIENCY * rate)
-        measuring = _measuring_flops(plan, run) / (EFFICIENCY * rate)
+        measuring = flops[run.name] / (EFFICIENCY * rate)
         total += training + measuring
         cells = [
             f"{run.batch_size:,}",
@@ -68,7 +68,7 @@ def training_cost(run: config.Run) -> Cost:
     state and temporaries.
     """
     found = sources.describe(run.base.data.name, run.base.data.dir)
-    model = study.build_model(run.base, found.image_shape, found.num_classes)
+    model = study.build_model(run.base.model, found.image_shape, found.num_classes)
     optimizer = optim.build(run.base.optimizer)
     state = jax.eval_shape(lambda: step.init(model, optimizer, run.seed))
 
@@ -114,28 +114,26 @@ def matmul_rate() -> float:
     return 2 * MATMUL_SIZE**3 / fastest
 
 
-def _measuring_flops(plan: door.Plan, run: config.Run) -> float:
-    found = sources.describe(run.base.data.name, run.base.data.dir)
-    model = study.build_model(run.base, found.image_shape, found.num_classes)
-    return _forward_flops(model, found.image_shape) * sum(
-        each.cost for each in _tasks_of(plan, run)
-    )
+def _measuring_flops(plan: door.Plan) -> dict[str, float]:
+    """Return the FLOPs of all measurements of each run, by its name."""
+    flops = dict.fromkeys((run.name for run in plan.runs), 0.0)
+    for item in workdir.items(plan, study.tasks(plan.study)):
+        flops[item.run.name] += item.task.cost * _forward_flops(
+            item.run.base.data, item.run.base.model
+        )
+    return flops
 
 
-def _tasks_of(plan: door.Plan, run: config.Run) -> list[task.Task]:
-    compared = run.group in plan.study.compare[1:]
-    return [each for each in study.tasks(plan.study) if compared or not each.pair]
-
-
+@functools.cache
 def _forward_flops(
-    model: models.Model, image_shape: tuple[int, ...], examples: int = 1_000
+    data: config.Data, network: config.Model, examples: int = 1_000
 ) -> float:
     """Return the FLOPs of a forward pass of one example, averaged over a batch."""
+    found = sources.describe(data.name, data.dir)
+    model = study.build_model(network, found.image_shape, found.num_classes)
     parameters, statistics = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((examples, *image_shape), jnp.float32)
-    program = (
-        jax.jit(model.apply, static_argnums=3)
-        .lower(parameters, statistics, images, "running")
-        .compile()
+    images = jax.ShapeDtypeStruct((examples, *found.image_shape), jnp.float32)
+    forward = jax.jit(model.apply, static_argnums=3).lower(
+        parameters, statistics, images, "running"
     )
-    return program.cost_analysis()["flops"] / examples
+    return forward.compile().cost_analysis()["flops"] / examples

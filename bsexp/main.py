@@ -63,6 +63,10 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
         return study.run(plan, asked.experiment.stem, line, folder, console)
     except (OSError, workdir.FolderError, results.BrokenFileError) as error:
         raise door.ConfigError([str(error)]) from error
+    except (
+        KeyboardInterrupt
+    ):  # a second Ctrl-C, which does not wait for the state to be saved
+        return 128 + signal.SIGINT
     except interruption.Interrupted as error:
         console.print(
             f"stopped by {error}; the same command goes on from here", markup=False

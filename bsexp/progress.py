@@ -1,7 +1,6 @@
 """Progress of a study: a live bar on a terminal, one plain line every ten seconds in a log."""
 
 import time
-from types import TracebackType
 from typing import Self
 
 import rich.progress
@@ -42,12 +41,7 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def begin(self, label: str, work: float) -> None:

@@ -262,8 +262,13 @@ class _Material:
 def _material(
     base: config.Base, measure: config.Measure, spent: Callable[[float], None]
 ) -> _Material:
-    data = sources.load(base.data.name, base.data.dir)
-    model = build_model(base, data.train.images.shape[1:], data.num_classes)
+    try:
+        data = sources.load(base.data.name, base.data.dir)
+    except ValueError as error:  # damaged records: its description was read at the door
+        raise door.ConfigError(
+            [f"config.data.name={base.data.name}: {error}"]
+        ) from error
+    model = build_model(base.model, data.train.images.shape[1:], data.num_classes)
     test = (jnp.asarray(data.test.images), jnp.asarray(data.test.labels))
     return _Material(
         model=model,
@@ -276,9 +281,9 @@ def _material(
 
 
 def build_model(
-    base: config.Base, image_shape: tuple[int, ...], num_classes: int
+    network: config.Model, image_shape: tuple[int, ...], num_classes: int
 ) -> models.Model:
     """Build the network of a run for images of a shape."""
     return models.build(
-        base.model.name, image_shape, num_classes, base.model.batch_norm_momentum
+        network.name, image_shape, num_classes, network.batch_norm_momentum
     )

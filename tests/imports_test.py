@@ -26,7 +26,7 @@ ALLOWED = {
     "report": {"results"},
     "workdir": {"config", "door", "results", "probes"},
     "study": {"config", "door", "environment", "progress", "workdir", "report", "probes", "training", "data", "models", "curvature"},
-    "dry_run": {"config", "door", "progress", "study", "probes", "training", "data", "models"},
+    "dry_run": {"config", "door", "progress", "study", "workdir", "training", "data"},
     "main": {"command", "door", "dry_run", "results", "study", "workdir", "training"},
 }  # fmt: skip
 

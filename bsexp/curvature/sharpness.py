@@ -146,9 +146,9 @@ def sign_ascent(
 ) -> Search:
     """Maximise f over the box by y <- clip(y + b sign(gradient at x + y), -b, b), b = epsilon (|x| + 1), from y = 0.
 
-    Full steps, so it moves from corner to corner; it ends early where a corner maps to itself. Where a ``guide`` is
+    Full steps, so each coordinate is at -b, 0 or b; it ends early where a step changes nothing. Where a ``guide`` is
     given, such as the loss over a part of the data, its gradients lead, and f itself is evaluated once, at the
-    corner that the guide found highest: still a lower bound, at a fraction of the cost. Other arguments as in `keskar`.
+    iterate that the guide found highest: still a lower bound, at a fraction of the cost. Other arguments as in `keskar`.
     """
     lead = guide or loss
     level, gradient = guide.value_and_gradient(x) if guide else start
@@ -158,7 +158,7 @@ def sign_ascent(
     for _ in range(steps):
         point, moved, change = _sign_step(x, offset, gradient, epsilon)
         if not bool(change):
-            ending = "the corner maps to itself"
+            ending = "a step changed nothing"
             break
         done, offset = done + 1, moved
         value, gradient = lead.value_and_gradient(point)

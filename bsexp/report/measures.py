@@ -55,7 +55,7 @@ def describe(name: str) -> Measure:
         case ["sharpness", space, epsilon, mode, search] if (
             mode in MODES and search in SEARCHES
         ):
-            label = f"the same by {SEARCHES[search]} alone, ε = {epsilon}"
+            label = f"φ by {SEARCHES[search]} alone, ε = {epsilon}"
             return Measure(name, "Sharpness φ", label, mode=mode)
         case ["hessian", kind, mode] if kind in _HESSIAN and mode in MODES:
             return Measure(name, "Hessian", _HESSIAN[kind], mode=mode)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from bsexp.report import tables
 from bsexp.report.folder import Run, Study, missing, number, section
 from bsexp.report.measures import SEARCHES, SECTIONS, describe
+from bsexp.report.spectra import spectra
 from bsexp.report.vector import inline
 
 STATUSES = {
@@ -64,6 +65,7 @@ def render(
         papers={group: tables.has_paper(summary, group) for group in summary["groups"]},
         figures=svgs,
         searches=list(searches(study)),
+        spectra=list(spectra(study)),
         facts=dict(facts(study)),
         config=json.dumps(study.record.get("config", {}), indent=2, ensure_ascii=False),
         missing=missing(study),

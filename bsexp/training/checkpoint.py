@@ -3,7 +3,6 @@
 import hashlib
 import logging
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import jax
@@ -36,12 +35,7 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._manager.close()
 
     def save(self, step: int, state: Any) -> None:

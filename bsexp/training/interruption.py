@@ -1,12 +1,12 @@
 """Ctrl-C and SIGTERM while training: finish the step, save, then stop."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """A run was asked to stop and has saved its state.
+class Interrupted(BaseException):
+    """Somebody asked for a stop; as with KeyboardInterrupt, no handler of errors may swallow it.
 
     Attributes:
         signal: number of the signal that asked.
@@ -29,12 +29,7 @@ class Deferred:
             self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
