@@ -58,10 +58,10 @@ def get_config(arg: str = "") -> ConfigDict:
             "sharpness": {
                 "running_examples": 1_000,
                 "batch_examples": 1_000,
-                "lbfgsb_iterations": 5,
-                "ascent_steps": 5,
+                "lbfgsb_iterations": 3,
+                "ascent_steps": 3,
             },
             "hessian": {"examples": 1_000, "trace_probes": 4},
-            "path": {"examples": 1_000, "points": 13},
+            "path": {"examples": 1_000, "points": 7},
         }
     return config

@@ -44,6 +44,8 @@ def _sharpness(
     bench: Bench,
     point: Point,
 ) -> Measurement:
+    # On F1 at 60 000 examples, seed 0, a guide of 10 000 took 3.1 s where all of them took 14, and found 97.7, 96.5
+    # (SB), 99.98 and 120 % (LB) of what all of them found.
     def loss(examples: int) -> operator.Objective:
         return bench.objective(point.statistics, examples, mode)
 
