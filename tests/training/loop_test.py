@@ -37,11 +37,11 @@ def finished(make_job, tmp_path_factory):
 
 def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path):
     """Against a loop written out with optax, batch by batch, in the order that the data module promises."""
-    # SGD, since Adam turns a rounding difference of a tiny gradient into a whole learning rate.
+    # SGD at a small rate: Adam turns a rounding difference of a tiny gradient into a whole learning rate.
     job = make_job(
         tmp_path / "run",
         epochs=1,
-        optimizer=config.Optimizer(name="sgd", learning_rate=0.1),
+        optimizer=config.Optimizer(name="sgd", learning_rate=0.01),
     )
     state = loop.train(job)
     expected = loop.start(job)
@@ -66,11 +66,11 @@ def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path):
             gradient, optimizer_state, parameters
         )
         parameters = optax.apply_updates(parameters, update)
-    # Rounding turns a few units on or off, so single entries may differ; the movement as a whole must not.
+    # Another data order gives 0.45 of the movement; rounding alone 3e-6.
     points = (state.parameters, parameters, loop.start(job).parameters)
     ends = [ravel_pytree(each)[0] for each in points]
     difference, movement = ends[0] - ends[1], ends[1] - ends[2]
-    assert np.linalg.norm(difference) < 0.02 * np.linalg.norm(movement)
+    assert np.linalg.norm(difference) < 1e-4 * np.linalg.norm(movement)
     assert int(state.step) == 15
 
 
