@@ -1,5 +1,6 @@
 """What the fields of a configuration must be: functions of a value to "" or the words that say it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,3 +37,27 @@ def some(values: tuple[Any, ...] | Mapping[str, Any]) -> str:
 def some_positive(values: tuple[float, ...]) -> str:
     """Return "" for different numbers above zero, at least one of them."""
     return some(values) or next(filter(None, map(positive, values)), "")
+
+
+def published(values: Mapping[str, Any]) -> str:
+    """Return "" for group -> measure -> (mean, standard deviation)."""
+    pairs = [
+        pair
+        for group in values.values()
+        for pair in (group.values() if isinstance(group, Mapping) else [group])
+    ]
+    return (
+        ""
+        if all(map(_is_mean_and_deviation, pairs))
+        else "must hold (mean, standard deviation) by group and measure"
+    )
+
+
+def _is_mean_and_deviation(pair: Any) -> bool:
+    return (
+        isinstance(pair, tuple | list)
+        and len(pair) == 2
+        and all(
+            isinstance(number, int | float) and math.isfinite(number) for number in pair
+        )
+    )

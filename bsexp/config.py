@@ -17,6 +17,7 @@ from bsexp.bounds import (
     below_one,
     not_negative,
     positive,
+    published,
     some,
     some_positive,
 )
@@ -200,6 +201,19 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reference:
+    """Published values, which stand beside ours where the data set and the network are theirs."""
+
+    data: str = option("", "data set of the published values")
+    model: str = option("", "network of the published values")
+    values: dict[str, dict[str, Any]] = option(
+        {},
+        "group name -> measure -> (mean, standard deviation)",
+        check=published,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Base:
     """Everything of a run but its seed."""
 
@@ -233,9 +247,7 @@ class Study(Base):
     compare: tuple[str, ...] = option(
         (), "two groups: the baseline and the one that is compared with it"
     )
-    reference: dict[str, dict[str, Any]] = option(
-        {}, "published values: group name -> measure -> (mean, standard deviation)"
-    )
+    reference: Reference = Reference()
     measure: Measure = Measure()
 
 

@@ -151,7 +151,7 @@ def _check_bases(
         try:
             examples = catalogue.training_examples(base.data.name, base.data.dir)
         except ValueError as error:
-            found["data.name"] = " ".join(str(error).split())
+            found["data.name"] = str(error)
         else:
             sizes[name] = counts.resolve(base.batch.size, examples)
             if not 0 < sizes[name] <= examples:
@@ -204,7 +204,7 @@ def _check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         ("measure.probes", study.measure.probes, "probe", catalogue.probes),
         ("measure.modes", study.measure.modes, "mode", catalogue.modes),
         ("compare", study.compare, "group", study.groups),
-        ("reference", study.reference, "group", study.groups),
+        ("reference.values", study.reference.values, "group", study.groups),
     ]
     errors = [
         f"config.{field}={name}: unknown {kind}; {conversion.did_you_mean(name, valid)}"

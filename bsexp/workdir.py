@@ -80,6 +80,20 @@ def _baseline(plan: door.Plan, run: config.Run) -> config.Run | None:
     )
 
 
+def _published(plan: door.Plan) -> Mapping[str, Any]:
+    """Return the published values of those groups whose data set and network are theirs."""
+    reference = plan.study.reference
+    same = {
+        run.group
+        for run in plan.runs
+        if (run.base.data.name, run.base.model.name)
+        == (reference.data, reference.model)
+    }
+    return {
+        group: values for group, values in reference.values.items() if group in same
+    }
+
+
 def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(results.strict(value)))
 
@@ -111,7 +125,7 @@ class Workdir:
             "source": study.source,
             "command": command,
             "config": _as_json(dataclasses.asdict(study)),
-            "reference": _as_json(study.reference),
+            "reference": _as_json(_published(plan)),
             "comparison": list(study.compare) or None,
             "runs": runs,
         }
@@ -188,14 +202,12 @@ class Workdir:
         self._old = results.read_json(self.folder / "study.json")
 
     def close(self, *, complete: bool) -> None:
-        """Write down whether the study is finished, and when it first was."""
+        """Write down whether the study is finished; what was finished before and lacked nothing keeps its time."""
         if self.finished is not None:
             return
-        times = {
-            "started": self._old.get("started", now()),
-            "finished": now() if complete else None,
-        }
-        self._old = {**self._new, **times}
+        old = {"started": now(), "finished": None, **self._old}
+        finished = (old["finished"] or now()) if complete else None
+        self._old = {**self._new, "started": old["started"], "finished": finished}
         results.write_json(self.folder / "study.json", self._old)
 
     def seconds(self) -> dict[str, float]:

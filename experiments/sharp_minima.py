@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.batch = {"size": 256}
     config.groups = {"SB": {}, "LB": {"batch": {"size": "10%"}}}
     config.compare = ("SB", "LB")
-    config.reference = PAPER
+    config.reference = {"data": "mnist", "model": "F1", "values": PAPER}
     if arg == "smoke":
         config.seeds = 1
         config.train = {"epochs": 2}

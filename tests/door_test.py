@@ -116,6 +116,8 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("compare", "('SB', 'XB')", "config.compare=XB: unknown group; valid: LB, SB"),
         ("compare", "('SB',)", "config.compare=('SB',): must name two groups"),
         ("groups", "{}", "config.groups: must name at least one"),
+        ("reference.values", "{'XB': {}}", "config.reference.values=XB: unknown group"),
+        ("reference.values", "{'SB': {'test_accuracy': 0.98}}", "config.reference.values: must hold (mean, standard deviation)"),
         ("groups", "5", "config.groups=5: must be a mapping"),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bsexp import config, door, workdir
+from bsexp import config, door, results, workdir
 from bsexp.probes import task
 
 TASKS = [
@@ -106,3 +106,33 @@ def test_one_process_works_in_a_folder_at_a_time(tmp_path):
             second.__enter__()
     with workdir.locked(tmp_path):
         pass
+
+
+def test_published_values_stand_only_beside_the_same_data_and_network(tmp_path):
+    values = {"SB": {"test_accuracy": (0.98, 0.01)}}
+
+    def written(**of):
+        place(tmp_path, reference=config.Reference(**of, values=values)).open(
+            ENVIRONMENT
+        )
+        return results.read_json(tmp_path / "study.json")["reference"]
+
+    assert written(data="mnist", model="F1") == {"SB": {"test_accuracy": [0.98, 0.01]}}
+    assert written(data="cifar10", model="F1") == {}
+    assert written(data="mnist", model="C1") == {}
+
+
+def test_a_study_that_only_says_something_else_keeps_the_time_at_which_it_was_finished(
+    tmp_path,
+):
+    here = place(tmp_path)
+    here.open(ENVIRONMENT)
+    here.close(complete=True)
+    file = tmp_path / "study.json"
+    results.write_json(file, {**results.read_json(file), "finished": "long ago"})
+    place(tmp_path, question="asked in other words?").close(complete=True)
+    written = results.read_json(file)
+    assert (written["question"], written["finished"]) == (
+        "asked in other words?",
+        "long ago",
+    )

@@ -87,7 +87,7 @@ def _not_found(name: str, root: Path, reason: str = "") -> DatasetNotFoundError:
         f"no data set {name!r} in {root}"
         + (f" ({reason})" if reason else "")
         + (f"; did you mean {' or '.join(close)}?" if close else "")
-        + f"\n  there: {', '.join(there) if there else 'nothing'}; always there: mnist (embedded)"
-        + "\n  to get another one, prepare it where TensorFlow is installed, then copy the folder:"
-        + f"\n    tfds build {name.partition(':')[0]} --data_dir=DIR --file_format=array_record"
+        + f"; there: {', '.join(there) if there else 'nothing'}; always there: mnist (embedded)"
+        + "; to get another one, prepare it where TensorFlow is installed and copy the folder: "
+        + f"tfds build {name.partition(':')[0]} --data_dir=DIR --file_format=array_record"
     )
