@@ -12,14 +12,15 @@ def positive(value: float) -> str:
     return "" if value > 0 else "must be > 0"
 
 
-def not_negative(value: float) -> str:
-    """Return "" for a number that is zero or above."""
-    return "" if value >= 0 else "must be >= 0"
+def between(low: int, high: int) -> Check:
+    """Return the check for a whole number from ``low`` to ``high``."""
 
+    def check(value: int) -> str:
+        if value < low:
+            return "must be > 0" if low == 1 else f"must be >= {low}"
+        return "" if value <= high else f"must be at most {high}"
 
-def at_least_two(value: int) -> str:
-    """Return "" for a whole number of two or more."""
-    return "" if value >= 2 else "must be >= 2"
+    return check
 
 
 def below_one(value: float) -> str:

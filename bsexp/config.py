@@ -7,15 +7,14 @@ turns settings into these frozen dataclasses; the rest of bsexp only ever sees t
 import dataclasses
 import hashlib
 import json
-import math
+from decimal import Decimal
 from typing import Any
 
 from bsexp import counts
 from bsexp.bounds import (
     Check,
-    at_least_two,
     below_one,
-    not_negative,
+    between,
     positive,
     published,
     some,
@@ -97,20 +96,20 @@ class Train:
     """How long, and in what portions, to train."""
 
     epochs: int = option(
-        20, "passes over the training set", unit="epochs", check=positive
+        20, "passes over the training set", unit="epochs", check=between(1, 1_000_000)
     )
     checkpoint_every: int = option(
         5,
         "distance between two checkpoints",
         unit="epochs",
-        check=positive,
+        check=between(1, 1_000_000),
         identity=False,
     )
     steps_per_dispatch: int = option(
         100,
         "most steps handed to the device at once",
         unit="steps",
-        check=positive,
+        check=between(1, 1_000_000),
         identity=False,
     )
 
@@ -122,8 +121,12 @@ class Sharpness:
     epsilons: tuple[float, ...] = option(
         (1e-3, 5e-4), "half-widths of the box, relative to |x| + 1", check=some_positive
     )
-    lbfgsb_iterations: int = option(10, "iterations of L-BFGS-B", check=positive)
-    ascent_steps: int = option(10, "steps of projected sign ascent", check=positive)
+    lbfgsb_iterations: int = option(
+        10, "iterations of L-BFGS-B", check=between(1, 100_000)
+    )
+    ascent_steps: int = option(
+        10, "steps of projected sign ascent", check=between(1, 100_000)
+    )
     running_examples: int | str = option(
         "100%",
         "training examples of the loss that is maximised, in mode running",
@@ -149,10 +152,12 @@ class Hessian:
         10_000, "training examples of the loss", unit="examples", check=counts.check
     )
     trace_probes: int = option(
-        8, "Rademacher vectors of Hutchinson's estimator", check=at_least_two
+        8, "Rademacher vectors of Hutchinson's estimator", check=between(2, 1_000_000)
     )
     lanczos_iterations: int = option(
-        40, "most Lanczos iterations for the largest eigenvalue", check=positive
+        40,
+        "most Lanczos iterations for the largest eigenvalue",
+        check=between(1, 10_000),
     )
     lanczos_tolerance: float = option(
         1e-2,
@@ -165,7 +170,7 @@ class Hessian:
 class Path:
     """The straight line between the two minima of a pair, Figure 3 of arXiv:1609.04836."""
 
-    points: int = option(25, "values of alpha", check=at_least_two)
+    points: int = option(25, "values of alpha", check=between(2, 10_000))
     first: float = option(
         -1.0, "first alpha; 0 is the baseline's minimum, 1 the compared one"
     )
@@ -193,7 +198,7 @@ class Measure:
         5_000,
         "most examples that share their batch-norm statistics, in mode batch",
         unit="examples",
-        check=at_least_two,
+        check=between(2, 1_000_000_000),
     )
     sharpness: Sharpness = Sharpness()
     hessian: Hessian = Hessian()
@@ -234,10 +239,10 @@ class Study(Base):
         3,
         "runs of each group; seeds count from first_seed",
         unit="runs",
-        check=positive,
+        check=between(1, 10_000),
     )
     first_seed: int = option(
-        0, "seed of the first run: start and data order", check=not_negative
+        0, "seed of the first run: start and data order", check=between(0, 2**31 - 1)
     )
     groups: dict[str, dict[str, Any]] = option(
         {"base": {}},
@@ -296,5 +301,5 @@ def epsilon_name(epsilon: float) -> str:
     >>> epsilon_name(0.00025)
     '2.5e-4'
     """
-    exponent = math.floor(math.log10(epsilon) + 1e-9)
-    return f"{round(epsilon / 10.0**exponent, 6):g}e{exponent}"
+    digits, exponent = f"{Decimal(repr(epsilon)):e}".split("e")
+    return f"{Decimal(digits).normalize():f}e{int(exponent)}"

@@ -43,6 +43,10 @@ def build(kind: type, settings: Any, path: str, errors: list[str]) -> Any:
         )
         return kind()
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    names = set(settings)
+    if not all(isinstance(name, str) for name in names):
+        errors.append(f"{path}: names must be text, not {sorted(map(repr, names))}")
+        return kind()
     errors += [
         f"{path}.{key}{_shown(value)}: unknown field; {did_you_mean(key, fields)}"
         for key, value in settings.items()
@@ -56,10 +60,8 @@ def build(kind: type, settings: Any, path: str, errors: list[str]) -> Any:
         if dataclasses.is_dataclass(field.type):
             values[name] = build(field.type, settings[name], place, errors)
             continue
-        if (
-            isinstance(settings[name], Mapping)
-            and typing.get_origin(field.type) is not dict
-        ):
+        nested = isinstance(settings[name], Mapping) and len(settings[name])
+        if nested and typing.get_origin(field.type) is not dict:
             errors += [
                 f"{place}.{key}{_shown(value)}: {NO_FIELDS}"
                 for key, value in settings[name].items()
@@ -88,7 +90,7 @@ def _convert(value: Any, kind: Any) -> tuple[Any, str]:
     if origin is dict:
         return (
             (value, "")
-            if isinstance(value, Mapping)
+            if _is_named(value)
             else (None, "must be a mapping of names to values")
         )
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -109,6 +111,14 @@ def _convert(value: Any, kind: Any) -> tuple[Any, str]:
     return (
         None,
         f"must be {' or '.join(names[each] for each in allowed)}, not {type(value).__name__}",
+    )
+
+
+def _is_named(value: Any) -> bool:
+    """Say whether a mapping, and every mapping in it, has text for keys."""
+    return isinstance(value, Mapping) and all(
+        isinstance(key, str) and (_is_named(each) or not isinstance(each, Mapping))
+        for key, each in value.items()
     )
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -81,7 +82,19 @@ def open_study(
         for seed in seeds
         for name, base in bases.items()
     )
+    _check_distinct(runs[: len(bases)])
     return Plan(study, runs)
+
+
+def _check_distinct(runs: Sequence[config.Run]) -> None:
+    """Refuse two groups that are the same run: they would share a folder."""
+    groups: dict[str, str] = {}
+    for run in runs:
+        other = groups.setdefault(run.name, run.group)
+        if other != run.group:
+            raise ConfigError(
+                [f"config.groups.{run.group}: is the same run as config.groups.{other}"]
+            )
 
 
 def _apply(
@@ -150,7 +163,7 @@ def _check_bases(
         found = _check_names(base, catalogue)
         try:
             examples = catalogue.training_examples(base.data.name, base.data.dir)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             found["data.name"] = str(error)
         else:
             sizes[name] = counts.resolve(base.batch.size, examples)
@@ -181,11 +194,25 @@ def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
         found[f"optimizer.arguments.{key}"] = (
             f"unknown argument of {base.optimizer.name}; {conversion.did_you_mean(key, arguments)}"
         )
-    if not unknown and (error := catalogue.optimizer_error(base.optimizer)):
+    for key, value in base.optimizer.arguments.items():
+        if not _is_plain(value):
+            found[f"optimizer.arguments.{key}"] = (
+                "must be text, a finite number, True, False, None or a tuple of these"
+            )
+    if not found and (error := catalogue.optimizer_error(base.optimizer)):
         found["optimizer.arguments"] = (
             f"{base.optimizer.name} does not take them: {error}"
         )
     return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether JSON can hold a value, so that it can enter the hash of a run."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int)
 
 
 def _place(merged: Mapping[str, Any], group: str, path: str) -> str:
@@ -212,9 +239,13 @@ def _check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         for name in names
         if name not in valid
     ]
-    if len(study.compare) not in {0, 2}:
+    if len(set(study.compare)) not in {0, 2} or len(study.compare) not in {0, 2}:
         errors.append(
-            f"config.compare={study.compare}: must name two groups, the baseline first"
+            f"config.compare={study.compare}: must name two different groups, the baseline first"
+        )
+    if study.measure.probes == ("path",) and not study.compare:
+        errors.append(
+            "config.measure.probes=path: measures pairs, but config.compare names no two groups"
         )
     path = study.measure.path
     if path.first >= path.last:

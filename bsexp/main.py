@@ -1,6 +1,5 @@
 """The command line: flags -> study -> report, nothing else."""
 
-import contextlib
 import logging
 import shlex
 import signal
@@ -32,6 +31,9 @@ def main(words: Sequence[str]) -> int:
     except door.ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        # Before a study began, or a second Ctrl-C while it was saving its state.
+        return 128 + signal.SIGINT
 
 
 def _study(asked: command.Command, words: Sequence[str], console: Console) -> int:
@@ -63,10 +65,6 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
         return study.run(plan, asked.experiment.stem, line, folder, console)
     except (OSError, workdir.FolderError, results.BrokenFileError) as error:
         raise door.ConfigError([str(error)]) from error
-    except (
-        KeyboardInterrupt
-    ):  # a second Ctrl-C, which does not wait for the state to be saved
-        return 128 + signal.SIGINT
     except interruption.Interrupted as error:
         console.print(
             f"stopped by {error}; the same command goes on from here", markup=False
@@ -75,5 +73,4 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

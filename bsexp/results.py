@@ -25,6 +25,9 @@ class BrokenFileError(ValueError):
     """A file of results is not what it should be."""
 
 
+_ASIDE = "move it aside to go on without it"
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write one strict JSON file so that a reader sees the old or the new one, never a part."""
     temporary = path.with_name(path.name + ".partial")
@@ -34,14 +37,19 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON file; BrokenFileError names the file when it is not JSON."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """Read one JSON object that has ``keys``; BrokenFileError names the file when it is something else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BrokenFileError(
-            f"{path} is not valid JSON ({error}); move it aside to go on without it"
+            f"{path} is not valid JSON ({error}); {_ASIDE}"
         ) from error
+    if not isinstance(content, dict) or any(key not in content for key in keys):
+        raise BrokenFileError(
+            f"{path} is not an object with the keys {', '.join(keys)}; {_ASIDE}"
+        )
+    return content
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -55,7 +63,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise BrokenFileError(
+            f"{path} has a row that is not valid JSON ({error}); {_ASIDE}"
+        ) from error
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -141,14 +154,14 @@ def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
 def measurements(folder: Path) -> dict[str, dict[str, Any]]:
     """Read a run's measurements, name -> {"settings", "values", "detail", "seconds"}."""
     file = folder / "measurements.json"
-    return read_json(file)["measurements"] if file.exists() else {}
+    return read_json(file, "measurements")["measurements"] if file.exists() else {}
 
 
 def _runs(path: str | os.PathLike) -> list[dict[str, Any]]:
     folder = Path(path)
     if not (folder / "study.json").exists():
         raise FileNotFoundError(f"no study in {folder}: it has no study.json")
-    runs = read_json(folder / "study.json")["runs"]
+    runs = read_json(folder / "study.json", "runs")["runs"]
     return [{**run, "folder": folder / "runs" / run["run"]} for run in runs]
 
 

@@ -69,9 +69,9 @@ def run(
     """
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command)
-        for line in place.differences():
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
         wanted = workdir.items(plan, tasks(plan.study))
+        for line in (*place.differences(), *place.renew(wanted)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         missing = place.missing(wanted)
         if missing:
             found = environment.describe()

@@ -12,6 +12,14 @@ from typing import Any
 from bsexp import config, door, results
 from bsexp.probes import task
 
+STUDY_KEYS = (
+    "config",
+    "runs",
+    "started",
+    "finished",
+)  # what this module reads of study.json
+NO_SECONDS = {"total": 0.0, "training": 0.0, "measuring": 0.0}
+
 
 class FolderError(ValueError):
     """A study's folder cannot be used: another process is computing there, or it cannot be written."""
@@ -130,7 +138,7 @@ class Workdir:
             "runs": runs,
         }
         file = folder / "study.json"
-        self._old = results.read_json(file) if file.exists() else {}
+        self._old = results.read_json(file, *STUDY_KEYS) if file.exists() else {}
 
     def run_folder(self, run: config.Run) -> Path:
         """Return the folder of one run."""
@@ -169,6 +177,54 @@ class Workdir:
             and found[item.task.name]["settings"] == item.settings
         )
 
+    def renew(self, wanted: list[Item]) -> list[str]:
+        """Set aside measured runs whose weights are gone but needed again; say for each where its results went.
+
+        Training again may end at other bits, on other hardware say: what was measured at the old weights must
+        not stand beside what is measured at the new ones.
+        """
+        missing = self.missing(wanted)
+        needed = {
+            run.name: run
+            for item in missing
+            for run in (item.run, item.baseline)
+            if run
+        }
+        lost = {name for name, run in needed.items() if self._lost(run)}
+        paired = [
+            item for item in wanted if item.baseline and item.baseline.name in lost
+        ]
+        for item in paired:
+            if self._lost(item.run):
+                lost.add(item.run.name)
+            else:
+                self._forget(item)
+        runs = {item.run.name: item.run for item in wanted}
+        return [self._set_aside(runs[name]) for name in sorted(lost)]
+
+    def _lost(self, run: config.Run) -> bool:
+        folder = self.run_folder(run)
+        weights = [path for path in folder.glob("checkpoints/*") if path.name.isdigit()]
+        return bool(results.measurements(folder)) and not weights
+
+    def _forget(self, item: Item) -> None:
+        folder = self.run_folder(item.run)
+        kept = {
+            name: entry
+            for name, entry in results.measurements(folder).items()
+            if name != item.task.name
+        }
+        results.write_json(
+            folder / "measurements.json",
+            {"schema": results.SCHEMA, "measurements": kept},
+        )
+
+    def _set_aside(self, run: config.Run) -> str:
+        folder = self.run_folder(run)
+        number = len(list(folder.parent.glob(f"{folder.name}.before-*")))
+        target = folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
+        return f"{run.name}: its weights are not here any more; it is computed again, the old results are in {target}"
+
     @property
     def finished(self) -> str | None:
         """When this very study was finished, or None."""
@@ -179,25 +235,22 @@ class Workdir:
         return (
             bool(self._old)
             and not self.differences()
-            and all(self._old[key] == self._new[key] for key in others)
+            and all(self._old.get(key) == self._new[key] for key in others)
         )
 
     def open(self, environment: Mapping[str, Any]) -> None:
         """Write down what is going to be computed, and where."""
         going_on = self._same() and self._old["finished"] is None
-        seconds = (
-            self.seconds()
-            if going_on
-            else {"total": 0.0, "training": 0.0, "measuring": 0.0}
-        )
+        seconds = self.seconds() if going_on else dict(NO_SECONDS)
         started = self._old["started"] if going_on else now()
         self.folder.mkdir(parents=True, exist_ok=True)
+        # NOTE: the evidence first: a study that is killed between the two files has lost nothing.
+        results.write_json(
+            self.folder / "env.json", {**environment, "seconds": seconds}
+        )
         results.write_json(
             self.folder / "study.json",
             {**self._new, "started": started, "finished": None},
-        )
-        results.write_json(
-            self.folder / "env.json", {**environment, "seconds": seconds}
         )
         self._old = results.read_json(self.folder / "study.json")
 
@@ -212,7 +265,12 @@ class Workdir:
 
     def seconds(self) -> dict[str, float]:
         """Return the time spent so far, over all the sessions that computed this study."""
-        return results.read_json(self.folder / "env.json")["seconds"]
+        file = self.folder / "env.json"
+        return (
+            results.read_json(file, "seconds")["seconds"]
+            if file.exists()
+            else dict(NO_SECONDS)
+        )
 
     def add_seconds(self, **spent: float) -> None:
         """Add to the time spent on the study."""
@@ -242,7 +300,7 @@ class Workdir:
     def status(self, run: config.Run) -> dict[str, Any]:
         """Read status.json; empty before the run began."""
         file = self.run_folder(run) / "status.json"
-        return results.read_json(file) if file.exists() else {}
+        return results.read_json(file, "state") if file.exists() else {}
 
     def add_run_seconds(self, run: config.Run, **spent: float) -> None:
         """Add to the time spent on one run, and on the study."""
@@ -267,7 +325,7 @@ class Workdir:
 
 
 def _add_seconds(file: Path, spent: Mapping[str, float]) -> None:
-    content = results.read_json(file)
+    content = results.read_json(file, "seconds")
     for kind, seconds in spent.items():
         content["seconds"][kind] = round(content["seconds"][kind] + seconds, 3)
     results.write_json(file, content)

@@ -68,6 +68,8 @@ def test_a_subset_is_never_empty_and_never_more_than_all():
         (0.1, "1e-1"),
         (1.0, "1e0"),
         (9.99e-5, "9.99e-5"),
+        (0.001000000001, "1.000000001e-3"),
+        (100.0, "1e2"),
     ],
 )
 def test_epsilons_are_named_as_the_paper_writes_them(epsilon, name):

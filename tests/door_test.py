@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from bsexp import config, conversion, door
@@ -114,8 +116,17 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("measure.sharpness.epsilons", "(1e-3, 1e-3)", "config.measure.sharpness.epsilons=(0.001, 0.001): must not repeat"),
         ("measure.path.first", "3.0", "config.measure.path.last=2.0: must be above config.measure.path.first=3.0"),
         ("compare", "('SB', 'XB')", "config.compare=XB: unknown group; valid: LB, SB"),
-        ("compare", "('SB',)", "config.compare=('SB',): must name two groups"),
+        ("compare", "('SB',)", "config.compare=('SB',): must name two different groups"),
         ("groups", "{}", "config.groups: must name at least one"),
+        ("compare", "('SB', 'SB')", "config.compare=('SB', 'SB'): must name two different groups"),
+        ("groups.SB.batch.size", "6000", "config.groups.LB: is the same run as config.groups.SB"),
+        ("groups", "{1: {}}", "config.groups: must be a mapping of names to values"),
+        ("batch", "{1: 2}", "config.batch: names must be text, not ['1']"),
+        ("batch.size", "{}", "config.batch.size: must be a whole number or text, not dict"),
+        ("optimizer.arguments.b1", "{1}", "config.optimizer.arguments.b1={1}: must be text, a finite number"),
+        ("optimizer.arguments.b1", "1e400", "config.optimizer.arguments.b1=inf: must be text, a finite number"),
+        ("seeds", "99999999999999999999", "config.seeds=99999999999999999999: must be at most 10000"),
+        ("first_seed", "4294967296", "config.first_seed=4294967296: must be at most 2147483647"),
         ("reference.values", "{'XB': {}}", "config.reference.values=XB: unknown group"),
         ("reference.values", "{'SB': {'test_accuracy': 0.98}}", "config.reference.values: must hold (mean, standard deviation)"),
         ("groups", "5", "config.groups=5: must be a mapping"),
@@ -176,3 +187,9 @@ def test_every_field_has_a_meaning_and_a_default_that_passes_its_own_check():
         check = field.metadata["check"]
         assert field.metadata["meaning"], path
         assert not (check and check(default)), path
+
+
+def test_a_study_of_pairs_alone_needs_two_groups():
+    catalogue = dataclasses.replace(CATALOGUE, probes=("path",))
+    with pytest.raises(door.ConfigError, match=r"config\.compare names no two groups"):
+        door.open_study({"measure": {"probes": ("path",)}}, [], catalogue)

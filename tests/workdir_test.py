@@ -136,3 +136,85 @@ def test_a_study_that_only_says_something_else_keeps_the_time_at_which_it_was_fi
         "asked in other words?",
         "long ago",
     )
+
+
+def measure_everything(here, wanted):
+    for item in wanted:
+        here.open_run(item.run, ENVIRONMENT)
+        here.record(item, FOUND, 1.0)
+
+
+def with_weights(here, *runs):
+    for run in runs:
+        (here.run_folder(run) / "checkpoints" / "45").mkdir(parents=True)
+
+
+def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp_path):
+    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    measure_everything(here, wanted)
+    assert here.renew(wanted) == [], (
+        "nothing is missing, so nothing is trained, so the weights are not needed"
+    )
+    changed = [
+        dataclasses.replace(item, settings={"examples": 6})
+        if item == wanted[0]
+        else item
+        for item in wanted
+    ]
+    told = here.renew(changed)
+    # The baseline of seed 0 is trained again, so its pair is as well; seed 1 stays.
+    assert len(told) == 2
+    again = {item.run.seed for item in here.missing(changed)}
+    assert again == {0}
+    assert len(here.missing(changed)) == 3
+    kept = sorted(
+        path.name for path in (tmp_path / "runs").iterdir() if "before" in path.name
+    )
+    assert len(kept) == 2
+    assert results.measurements(tmp_path / "runs" / kept[0])
+
+
+def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
+    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    measure_everything(here, wanted)
+    compared = next(item.run for item in wanted if item.task.pair)
+    with_weights(here, compared)
+    changed = [
+        dataclasses.replace(item, settings={"examples": 6})
+        if item == wanted[0]
+        else item
+        for item in wanted
+    ]
+    assert len(here.renew(changed)) == 1
+    missing = [(item.run.group, item.task.name) for item in here.missing(changed)]
+    assert missing == [("SB", "point"), ("LB", "pair")]
+
+
+def test_a_run_with_its_weights_is_only_measured(tmp_path):
+    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    measure_everything(here, wanted)
+    with_weights(here, *plan().runs)
+    changed = [
+        dataclasses.replace(item, settings={"examples": 6})
+        if item == wanted[0]
+        else item
+        for item in wanted
+    ]
+    assert here.renew(changed) == []
+    assert here.missing(changed) == [changed[0]]
+
+
+def test_a_kill_between_the_two_files_of_a_study_costs_nothing(tmp_path):
+    here = place(tmp_path)
+    here.open(ENVIRONMENT)
+    (tmp_path / "env.json").unlink()
+    again = place(tmp_path)
+    again.open(ENVIRONMENT)
+    assert again.seconds() == {"total": 0.0, "training": 0.0, "measuring": 0.0}
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"a": 1}', "{"])
+def test_a_study_file_that_is_something_else_is_named(tmp_path, content):
+    (tmp_path / "study.json").write_text(content)
+    with pytest.raises(results.BrokenFileError, match=r"study\.json is not"):
+        place(tmp_path)

@@ -163,7 +163,7 @@ def sign_ascent(
         done, offset = done + 1, moved
         value, gradient = lead.value_and_gradient(point)
         seen.append(value)
-        if value > highest:
+        if math.isfinite(value) and value > highest:
             highest, best = value, point
     if guide:
         seen = [start[0], loss.value(best)] if done else [start[0]]

@@ -62,7 +62,7 @@ def interpolate_statistics(start: Any, end: Any, alpha: float) -> Any:
     """Interpolate running averages between two points.
 
     Means are interpolated linearly; variances geometrically, (v_0 + e)^(1 - alpha) (v_1 + e)^alpha - e with
-    e = 1e-5, so that they stay positive outside [0, 1], where a straight line would leave the domain of
+    e = 1e-5, and are never below zero outside [0, 1], where a straight line would leave the domain of
     the square root. At alpha = 0 and 1 the points' own averages come out.
 
     Args:
@@ -73,7 +73,8 @@ def interpolate_statistics(start: Any, end: Any, alpha: float) -> Any:
 
     def interpolate(path: tuple[Any, ...], a: jax.Array, b: jax.Array) -> jax.Array:
         if path[-1].key == "variance":
-            return (a + EPSILON) ** (1 - alpha) * (b + EPSILON) ** alpha - EPSILON
+            between = (a + EPSILON) ** (1 - alpha) * (b + EPSILON) ** alpha - EPSILON
+            return jnp.maximum(between, 0)
         return (1 - alpha) * a + alpha * b
 
     return jax.tree_util.tree_map_with_path(interpolate, start, end)

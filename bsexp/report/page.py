@@ -23,6 +23,9 @@ STATUSES = {
     "stationary": "did not leave the point, whose gradient is below its tolerance",
 }
 FOUND_NOTHING = ("failed", "stationary")
+STALLED = (
+    0.1  # of what sign ascent found: less says that L-BFGS-B hardly left the point
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,11 @@ def _search(run: Run, measure: str, detail: Mapping[str, Any]) -> Search:
     counts = [
         (quasi_newton.get("evaluations"), "evaluations"),
         (quasi_newton.get("iterations"), "iterations"),
+        (detail.get("examples"), "examples"),
     ]
+    reached = number(quasi_newton.get("value"))
+    behind = reached < STALLED * number(section(found, "sign_ascent").get("value"))
+    words = STATUSES.get(status, status)
     return Search(
         run=run.title,
         measure=meaning.label,
@@ -133,12 +140,12 @@ def _search(run: Run, measure: str, detail: Mapping[str, Any]) -> Search:
             title: _value(section(found, name)) for name, title in SEARCHES.items()
         },
         best=SEARCHES.get(best, best),
-        status=STATUSES.get(status, status),
+        status=f"{words}, far below sign ascent" if behind else words,
         message=str(quasi_newton.get("message", "")),
         effort=", ".join(
             f"{count} {what}" for count, what in counts if count is not None
         ),
-        found_nothing=status in FOUND_NOTHING,
+        found_nothing=behind or status in FOUND_NOTHING,
     )
 
 

@@ -42,7 +42,8 @@ class Checkpoints:
         """Copy the state to the host and write it in the background; a step that is there already is kept."""
         if step in self._manager.all_steps():
             return
-        host = jax.device_get(state)
+        # A copy: on CPU device_get returns views of buffers that the next step donates while Orbax still writes.
+        host = jax.tree.map(np.array, jax.device_get(state))
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(host), digests=ocp.args.JsonSave(_digests(host))
         )

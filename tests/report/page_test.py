@@ -181,12 +181,24 @@ def test_a_failed_search_is_reported_as_failed_and_not_as_flat(study):
     results.write_json(file, content)
     page = build(study)
     assert page.says(
-        "L-BFGS-B failed, or did not move, in 1 of 24 searches. This says nothing about flatness"
+        "L-BFGS-B failed, did not move, or ended below a tenth of what sign ascent found, in 1 of 24 searches. This says nothing about flatness"
     )
     assert page.says(
         "LB, seed 1, φ, full space, ε = 1e-3, batch: L-BFGS-B failed (“ABNORMAL”) at φ = 0.2000"
     )
     assert page.says("12 evaluations, 10 iterations")
+
+
+def test_a_search_that_hardly_left_the_point_is_not_called_flat(study):
+    """Its own words are 'limit': only the other search shows that it found nothing."""
+    file = study.run("LB", 0) / "measurements.json"
+    content = results.read_json(file)
+    record = content["measurements"]["sharpness/full/1e-3/batch"]
+    record["detail"]["searches"]["lbfgsb"] |= {"value": 0.0125, "status": "limit"}
+    results.write_json(file, content)
+    page = build(study)
+    assert page.says("in 1 of 24 searches. This says nothing about flatness")
+    assert page.says("far below sign ascent")
 
 
 @pytest.mark.parametrize(

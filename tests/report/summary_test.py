@@ -197,16 +197,38 @@ def test_answer_says_that_one_seed_cannot_tell(make):
     assert "±" not in text
 
 
-def test_answer_names_what_was_not_measured(study):
+def test_answer_quotes_what_there_is_and_names_it(study):
     study.drop(SHARP)
+    assert "φ at ε = 5e-4 in the full space, running-average batch norm" in answer(
+        study
+    )
+    study.drop("sharpness/full/5e-4/running")
+    assert (
+        "φ at ε = 1e-3 in the full space, batch norm by the statistics of the batch"
+        in answer(study)
+    )
+
+
+ALL_SHARP = [
+    f"sharpness/full/{epsilon}/{mode}"
+    for epsilon in ("1e-3", "5e-4")
+    for mode in ("running", "batch")
+]
+
+
+def test_answer_names_what_was_not_measured(study):
+    for measure in ALL_SHARP:
+        study.drop(measure)
     assert "whether LB (batch size 1000) is sharper" in answer(study)
     assert "the test accuracy of LB is lower by 1.00" in answer(study)
     study.drop("evaluation/running")
+    study.drop("evaluation/batch")
     assert answer(study).startswith("The question cannot be answered: no seed")
 
 
 def test_answer_without_test_accuracy(study):
     study.drop("evaluation/running")
+    study.drop("evaluation/batch")
     assert "nothing can be said about generalisation" in answer(study)
     assert "LB (batch size 1000) is sharper" in answer(study)
 
