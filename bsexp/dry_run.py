@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bsexp import config, door, progress, study, workdir
+from bsexp import config, door, items, progress, study
 from bsexp.data import batches, sources
 from bsexp.training import engine, optim, step
 
@@ -117,7 +117,7 @@ def matmul_rate() -> float:
 def _measuring_flops(plan: door.Plan) -> dict[str, float]:
     """Return the FLOPs of all measurements of each run, by its name."""
     flops = dict.fromkeys((run.name for run in plan.runs), 0.0)
-    for item in workdir.items(plan, study.tasks(plan.study)):
+    for item in items.plan_items(plan, study.tasks(plan.study)):
         flops[item.run.name] += item.task.cost * _forward_flops(
             item.run.base.data, item.run.base.model
         )

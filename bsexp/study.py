@@ -11,7 +11,17 @@ import jax.numpy as jnp
 from rich.console import Console
 
 import bsexp
-from bsexp import config, door, environment, models, probes, progress, report, workdir
+from bsexp import (
+    config,
+    door,
+    environment,
+    items,
+    models,
+    probes,
+    progress,
+    report,
+    workdir,
+)
 from bsexp.curvature import operator
 from bsexp.data import sources
 from bsexp.probes import task
@@ -69,7 +79,7 @@ def run(
     """
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command)
-        wanted = workdir.items(plan, tasks(plan.study))
+        wanted = items.plan_items(plan, tasks(plan.study))
         for line in (*place.differences(), *place.renew(wanted)):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         missing = place.missing(wanted)
@@ -118,7 +128,7 @@ def _tell_failures(plan: door.Plan, place: workdir.Workdir, console: Console) ->
 def _compute(
     plan: door.Plan,
     place: workdir.Workdir,
-    missing: list[workdir.Item],
+    missing: list[items.Item],
     found: dict[str, Any],
     console: Console,
 ) -> None:
@@ -190,7 +200,7 @@ class _Laboratory:
         return point
 
     def measure(
-        self, run: config.Run, point: task.Point, items: list[workdir.Item]
+        self, run: config.Run, point: task.Point, items: list[items.Item]
     ) -> None:
         """Make measurements of one run; a pair whose baseline diverged is left out."""
         bench = self._material(run).bench

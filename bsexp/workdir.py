@@ -4,12 +4,11 @@ import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bsexp import config, door, results
+from bsexp import config, door, items, results
 from bsexp.probes import task
 
 STUDY_KEYS = (
@@ -47,47 +46,6 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One measurement of one run.
-
-    Attributes:
-        run: the run.
-        baseline: the run of the same seed that it is compared with, where the task measures a pair.
-        task: what to measure.
-        settings: what decides its value, as JSON holds it.
-    """
-
-    run: config.Run
-    baseline: config.Run | None
-    task: task.Task
-    settings: Mapping[str, Any]
-
-
-def items(plan: door.Plan, tasks: list[task.Task]) -> list[Item]:
-    """List every measurement of a study: each task at each run, pairs at the compared group's runs."""
-    listed = []
-    for run in plan.runs:
-        baseline = _baseline(plan, run)
-        for each in tasks:
-            if each.pair and baseline is None:
-                continue
-            partner = {"from": baseline.name} if each.pair else {}
-            settings = _as_json({**each.settings, **partner})
-            listed.append(Item(run, baseline if each.pair else None, each, settings))
-    return listed
-
-
-def _baseline(plan: door.Plan, run: config.Run) -> config.Run | None:
-    if run.group not in plan.study.compare[1:]:
-        return None
-    return next(
-        each
-        for each in plan.runs
-        if (each.group, each.seed) == (plan.study.compare[0], run.seed)
-    )
-
-
 def _published(plan: door.Plan) -> Mapping[str, Any]:
     """Return the published values of those groups whose data set and network are theirs."""
     reference = plan.study.reference
@@ -100,10 +58,6 @@ def _published(plan: door.Plan) -> Mapping[str, Any]:
     return {
         group: values for group, values in reference.values.items() if group in same
     }
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(results.strict(value)))
 
 
 def now() -> str:
@@ -132,8 +86,8 @@ class Workdir:
             "question": study.question,
             "source": study.source,
             "command": command,
-            "config": _as_json(dataclasses.asdict(study)),
-            "reference": _as_json(_published(plan)),
+            "config": items.as_json(dataclasses.asdict(study)),
+            "reference": items.as_json(_published(plan)),
             "comparison": list(study.compare) or None,
             "runs": runs,
         }
@@ -166,18 +120,18 @@ class Workdir:
             *lines,
         ]
 
-    def missing(self, wanted: list[Item]) -> list[Item]:
+    def missing(self, wanted: list[items.Item]) -> list[items.Item]:
         """Return the measurements that are not there, or were made with other settings."""
         return [item for item in wanted if not self._has(item)]
 
-    def _has(self, item: Item) -> bool:
+    def _has(self, item: items.Item) -> bool:
         found = results.measurements(self.run_folder(item.run))
         return (
             item.task.name in found
             and found[item.task.name]["settings"] == item.settings
         )
 
-    def renew(self, wanted: list[Item]) -> list[str]:
+    def renew(self, wanted: list[items.Item]) -> list[str]:
         """Set aside measured runs whose weights are gone but needed again; say for each where its results went.
 
         Training again may end at other bits, on other hardware say: what was measured at the old weights must
@@ -207,7 +161,7 @@ class Workdir:
         weights = [path for path in folder.glob("checkpoints/*") if path.name.isdigit()]
         return bool(results.measurements(folder)) and not weights
 
-    def _forget(self, item: Item) -> None:
+    def _forget(self, item: items.Item) -> None:
         folder = self.run_folder(item.run)
         kept = {
             name: entry
@@ -307,7 +261,9 @@ class Workdir:
         _add_seconds(self.run_folder(run) / "env.json", spent)
         self.add_seconds(**spent)
 
-    def record(self, item: Item, measurement: task.Measurement, seconds: float) -> None:
+    def record(
+        self, item: items.Item, measurement: task.Measurement, seconds: float
+    ) -> None:
         """Add one measurement to its run."""
         folder = self.run_folder(item.run)
         entry = {

@@ -8,7 +8,9 @@ rate 1e-3, once with small batches (SB, 256) and once with large ones (LB, 10 % 
 the same uniformly distributed random start, for 20 epochs as in the authors' released code. At both minima:
 accuracy, sharpness (10 iterations of L-BFGS-B, and ten steps of projected sign ascent), Hessian trace and
 largest eigenvalue, and the straight line between them. Every number names its batch-norm mode: `running`
-averages, or the statistics of the `batch` as in the released code.
+averages, or the statistics of the `batch` as in the released code. In mode running, sharpness is that of the full
+training loss as in the paper; in mode batch, and for the Hessian and the line, that of 10 000 examples, to keep to a
+quarter of an hour. On all 60 000, mode batch, the paper's search hardly leaves the LB minima: see README.
 
     python -m bsexp.main --config=experiments/sharp_minima.py          about 15 minutes on two CPU cores
     python -m bsexp.main --config=experiments/sharp_minima.py:smoke    under a minute: does it run here?

@@ -24,9 +24,10 @@ ALLOWED = {
     "training": {"config", "results", "data", "models", "curvature"},
     "probes": {"config", "counts", "data", "models", "curvature", "training"},
     "report": {"results"},
-    "workdir": {"config", "door", "results", "probes"},
-    "study": {"config", "door", "environment", "progress", "workdir", "report", "probes", "training", "data", "models", "curvature"},
-    "dry_run": {"config", "door", "progress", "study", "workdir", "training", "data"},
+    "items": {"config", "door", "results", "probes"},
+    "workdir": {"config", "door", "items", "results", "probes"},
+    "study": {"config", "door", "items", "environment", "progress", "workdir", "report", "probes", "training", "data", "models", "curvature"},
+    "dry_run": {"config", "door", "items", "progress", "study", "training", "data"},
     "main": {"command", "door", "dry_run", "results", "study", "workdir", "training"},
 }  # fmt: skip
 

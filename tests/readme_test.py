@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bsexp import command, door, results, study, workdir
+from bsexp import command, door, items, results, study, workdir
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def test_the_committed_study_is_whole_and_is_the_experiment_as_it_stands():
     settings = command.load_settings(ROOT / "experiments" / "sharp_minima.py", "")
     plan = door.open_study(settings, [], study.catalogue())
     place = workdir.Workdir(ROOT / "results" / "sharp_minima", plan, "sharp_minima", "")
-    assert place.missing(workdir.items(plan, study.tasks(plan.study))) == []
+    assert place.missing(items.plan_items(plan, study.tasks(plan.study))) == []
     assert place.finished is not None
 
 

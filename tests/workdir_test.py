@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bsexp import config, door, results, workdir
+from bsexp import config, door, items, results, workdir
 from bsexp.probes import task
 
 TASKS = [
@@ -35,14 +35,14 @@ FOUND = task.Measurement({"m": 1.0}, {})
 def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed():
     found = [
         (item.run.group, item.run.seed, item.task.name)
-        for item in workdir.items(plan(), TASKS)
+        for item in items.plan_items(plan(), TASKS)
     ]
     assert [entry for entry in found if entry[2] == "pair"] == [
         ("LB", 0, "pair"),
         ("LB", 1, "pair"),
     ]
     assert len(found) == 6
-    pair = next(item for item in workdir.items(plan(), TASKS) if item.task.pair)
+    pair = next(item for item in items.plan_items(plan(), TASKS) if item.task.pair)
     assert pair.settings == {"from": pair.baseline.name}
     assert (pair.baseline.group, pair.baseline.seed) == ("SB", 0)
 
@@ -50,7 +50,7 @@ def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed
 def test_a_measurement_is_missing_until_it_was_recorded_with_the_same_settings(
     tmp_path,
 ):
-    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
     here.open(ENVIRONMENT)
     here.open_run(wanted[0].run, ENVIRONMENT)
     here.record(wanted[0], FOUND, 1.0)
@@ -150,7 +150,7 @@ def with_weights(here, *runs):
 
 
 def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp_path):
-    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
     measure_everything(here, wanted)
     assert here.renew(wanted) == [], (
         "nothing is missing, so nothing is trained, so the weights are not needed"
@@ -175,7 +175,7 @@ def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp
 
 
 def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
-    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
     measure_everything(here, wanted)
     compared = next(item.run for item in wanted if item.task.pair)
     with_weights(here, compared)
@@ -191,7 +191,7 @@ def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
 
 
 def test_a_run_with_its_weights_is_only_measured(tmp_path):
-    here, wanted = place(tmp_path), workdir.items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
     measure_everything(here, wanted)
     with_weights(here, *plan().runs)
     changed = [

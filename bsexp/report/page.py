@@ -130,7 +130,8 @@ def _search(run: Run, measure: str, detail: Mapping[str, Any]) -> Search:
         (detail.get("examples"), "examples"),
     ]
     reached = number(quasi_newton.get("value"))
-    behind = reached < STALLED * number(section(found, "sign_ascent").get("value"))
+    other = number(section(found, "sign_ascent").get("value"))
+    behind = status not in FOUND_NOTHING and reached < STALLED * other
     words = STATUSES.get(status, status)
     return Search(
         run=run.title,

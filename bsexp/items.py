@@ -1,0 +1,55 @@
+"""What is to be measured: every task at every run of a study."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bsexp import config, door, results
+from bsexp.probes import task
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One measurement of one run.
+
+    Attributes:
+        run: the run.
+        baseline: the run of the same seed that it is compared with, where the task measures a pair.
+        task: what to measure.
+        settings: what decides its value, as JSON holds it.
+    """
+
+    run: config.Run
+    baseline: config.Run | None
+    task: task.Task
+    settings: Mapping[str, Any]
+
+
+def plan_items(plan: door.Plan, tasks: list[task.Task]) -> list[Item]:
+    """List every measurement of a study: each task at each run, pairs at the compared group's runs."""
+    listed = []
+    for run in plan.runs:
+        baseline = _baseline(plan, run)
+        for each in tasks:
+            if each.pair and baseline is None:
+                continue
+            partner = {"from": baseline.name} if each.pair else {}
+            settings = as_json({**each.settings, **partner})
+            listed.append(Item(run, baseline if each.pair else None, each, settings))
+    return listed
+
+
+def _baseline(plan: door.Plan, run: config.Run) -> config.Run | None:
+    if run.group not in plan.study.compare[1:]:
+        return None
+    return next(
+        each
+        for each in plan.runs
+        if (each.group, each.seed) == (plan.study.compare[0], run.seed)
+    )
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as it comes back from a file of results."""
+    return json.loads(json.dumps(results.strict(value)))
