@@ -7,7 +7,6 @@ turns settings into these frozen dataclasses; the rest of bsexp only ever sees t
 import dataclasses
 import hashlib
 import json
-from decimal import Decimal
 from typing import Any
 
 from bsexp import counts
@@ -293,13 +292,3 @@ def identity_fields(instance: Any) -> dict[str, Any]:
         name: identity_fields(value) if dataclasses.is_dataclass(value) else value
         for name, value in values.items()
     }
-
-
-def epsilon_name(epsilon: float) -> str:
-    """Write a half-width as measures are named: 1e-3, 5e-4, 2.5e-4.
-
-    >>> epsilon_name(0.00025)
-    '2.5e-4'
-    """
-    digits, exponent = f"{Decimal(repr(epsilon)):e}".split("e")
-    return f"{Decimal(digits).normalize():f}e{int(exponent)}"

@@ -57,20 +57,3 @@ def test_counts_are_numbers_or_percentages(value, total, expected):
 def test_a_subset_is_never_empty_and_never_more_than_all():
     assert counts.subset("1%", 10) == 1
     assert counts.subset(10_000, 10) == 10
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "name"),
-    [
-        (1e-3, "1e-3"),
-        (5e-4, "5e-4"),
-        (2.5e-4, "2.5e-4"),
-        (0.1, "1e-1"),
-        (1.0, "1e0"),
-        (9.99e-5, "9.99e-5"),
-        (0.001000000001, "1.000000001e-3"),
-        (100.0, "1e2"),
-    ],
-)
-def test_epsilons_are_named_as_the_paper_writes_them(epsilon, name):
-    assert config.epsilon_name(epsilon) == name

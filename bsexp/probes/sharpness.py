@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from decimal import Decimal
 
 from bsexp import config, counts
 from bsexp.curvature import operator, sharpness
@@ -30,10 +31,20 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
         full, led = 3 + chosen.lbfgsb_iterations, 1 + chosen.ascent_steps
         cost = GRADIENT * (number * full + guide * led)
         for epsilon in chosen.epsilons:
-            name = f"sharpness/full/{config.epsilon_name(epsilon)}/{mode}"
+            name = f"sharpness/full/{epsilon_name(epsilon)}/{mode}"
             measured = functools.partial(_sharpness, name, mode, epsilon, settings)
             listed.append(Task(name, settings, cost, measured))
     return listed
+
+
+def epsilon_name(epsilon: float) -> str:
+    """Write a half-width as measures are named: 1e-3, 5e-4, 2.5e-4.
+
+    >>> epsilon_name(0.00025)
+    '2.5e-4'
+    """
+    digits, exponent = f"{Decimal(repr(epsilon)):e}".split("e")
+    return f"{Decimal(digits).normalize():f}e{int(exponent)}"
 
 
 def _sharpness(

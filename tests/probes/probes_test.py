@@ -13,6 +13,7 @@ from training import jobs
 from bsexp import config, probes
 from bsexp.data import sources
 from bsexp.probes.bench import Bench
+from bsexp.probes.sharpness import epsilon_name
 from bsexp.probes.task import Point
 
 TRAIN, TEST = 300, 130
@@ -202,3 +203,20 @@ def test_a_subset_is_a_fixed_random_choice_and_at_most_all(data):
         for task in probes.tasks(config.Measure(), {"train": 40, "test": 10})
     }
     assert few["hessian/trace/running"]["examples"] == 40
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "name"),
+    [
+        (1e-3, "1e-3"),
+        (5e-4, "5e-4"),
+        (2.5e-4, "2.5e-4"),
+        (0.1, "1e-1"),
+        (1.0, "1e0"),
+        (9.99e-5, "9.99e-5"),
+        (0.001000000001, "1.000000001e-3"),
+        (100.0, "1e2"),
+    ],
+)
+def test_epsilons_are_named_as_the_paper_writes_them(epsilon, name):
+    assert epsilon_name(epsilon) == name
