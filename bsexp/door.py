@@ -239,7 +239,7 @@ def _check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         for name in names
         if name not in valid
     ]
-    if len(set(study.compare)) not in {0, 2} or len(study.compare) not in {0, 2}:
+    if study.compare and not len(study.compare) == len(set(study.compare)) == 2:
         errors.append(
             f"config.compare={study.compare}: must name two different groups, the baseline first"
         )

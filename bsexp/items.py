@@ -40,6 +40,13 @@ def plan_items(plan: door.Plan, tasks: list[task.Task]) -> list[Item]:
     return listed
 
 
+def needed_runs(missing: list[Item]) -> dict[str, config.Run]:
+    """Return the runs, by name, whose weights the measurements need: their own, and their baselines."""
+    return {
+        run.name: run for item in missing for run in (item.run, item.baseline) if run
+    }
+
+
 def _baseline(plan: door.Plan, run: config.Run) -> config.Run | None:
     if run.group not in plan.study.compare[1:]:
         return None

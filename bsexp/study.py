@@ -133,9 +133,7 @@ def _compute(
     console: Console,
 ) -> None:
     """Train and measure, seed by seed, so that pairs are complete as early as possible."""
-    needed = {item.run.name for item in missing} | {
-        item.baseline.name for item in missing if item.baseline
-    }
+    needed = items.needed_runs(missing)
     runs = [run for run in plan.runs if run.name in needed]
     work = sum(item.task.cost for item in missing) + sum(
         _training_work(run) for run in runs
@@ -200,11 +198,11 @@ class _Laboratory:
         return point
 
     def measure(
-        self, run: config.Run, point: task.Point, items: list[items.Item]
+        self, run: config.Run, point: task.Point, missing: list[items.Item]
     ) -> None:
         """Make measurements of one run; a pair whose baseline diverged is left out."""
         bench = self._material(run).bench
-        for item in items:
+        for item in missing:
             if item.baseline and item.baseline.name not in self._points:
                 continue
             pair = (self._points[item.baseline.name],) if item.baseline else ()

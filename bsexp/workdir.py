@@ -11,12 +11,8 @@ from typing import Any
 from bsexp import config, door, items, results
 from bsexp.probes import task
 
-STUDY_KEYS = (
-    "config",
-    "runs",
-    "started",
-    "finished",
-)  # what this module reads of study.json
+# What this module reads of study.json.
+STUDY_KEYS = ("config", "runs", "started", "finished")
 NO_SECONDS = {"total": 0.0, "training": 0.0, "measuring": 0.0}
 
 
@@ -122,14 +118,17 @@ class Workdir:
 
     def missing(self, wanted: list[items.Item]) -> list[items.Item]:
         """Return the measurements that are not there, or were made with other settings."""
-        return [item for item in wanted if not self._has(item)]
+        folders = {item.run.name: self.run_folder(item.run) for item in wanted}
+        found = {name: results.measurements(folder) for name, folder in folders.items()}
 
-    def _has(self, item: items.Item) -> bool:
-        found = results.measurements(self.run_folder(item.run))
-        return (
-            item.task.name in found
-            and found[item.task.name]["settings"] == item.settings
-        )
+        def has(item: items.Item) -> bool:
+            known = found[item.run.name]
+            return (
+                item.task.name in known
+                and known[item.task.name]["settings"] == item.settings
+            )
+
+        return [item for item in wanted if not has(item)]
 
     def renew(self, wanted: list[items.Item]) -> list[str]:
         """Set aside measured runs whose weights are gone but needed again; say for each where its results went.
@@ -137,13 +136,7 @@ class Workdir:
         Training again may end at other bits, on other hardware say: what was measured at the old weights must
         not stand beside what is measured at the new ones.
         """
-        missing = self.missing(wanted)
-        needed = {
-            run.name: run
-            for item in missing
-            for run in (item.run, item.baseline)
-            if run
-        }
+        needed = items.needed_runs(self.missing(wanted))
         lost = {name for name, run in needed.items() if self._lost(run)}
         paired = [
             item for item in wanted if item.baseline and item.baseline.name in lost
@@ -202,11 +195,7 @@ class Workdir:
         results.write_json(
             self.folder / "env.json", {**environment, "seconds": seconds}
         )
-        results.write_json(
-            self.folder / "study.json",
-            {**self._new, "started": started, "finished": None},
-        )
-        self._old = results.read_json(self.folder / "study.json")
+        self._write_study(started=started, finished=None)
 
     def close(self, *, complete: bool) -> None:
         """Write down whether the study is finished; what was finished before and lacked nothing keeps its time."""
@@ -214,7 +203,10 @@ class Workdir:
             return
         old = {"started": now(), "finished": None, **self._old}
         finished = (old["finished"] or now()) if complete else None
-        self._old = {**self._new, "started": old["started"], "finished": finished}
+        self._write_study(started=old["started"], finished=finished)
+
+    def _write_study(self, **times: str | None) -> None:
+        self._old = {**self._new, **times}
         results.write_json(self.folder / "study.json", self._old)
 
     def seconds(self) -> dict[str, float]:

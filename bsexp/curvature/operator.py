@@ -147,7 +147,7 @@ def _linearised(loss: Partial, x: Pytree, batch: Pytree) -> Partial:
 
 @jax.jit
 def _hessian_block(loss: Partial, x: Pytree, batch: Pytree, block: Pytree) -> Pytree:
-    return jax.lax.map(jax.linearize(jax.grad(lambda x: loss(x, batch)), x)[1], block)
+    return jax.lax.map(_linearised(loss, x, batch), block)
 
 
 def _apply_each(product: Partial, block: Pytree) -> Pytree:

@@ -1,5 +1,6 @@
 """Loss and accuracy over a whole split, exact whatever the chunk size."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ class Pending(NamedTuple):
         return Evaluation(loss / self.examples, correct / self.examples)
 
 
+@functools.cache  # training and probes evaluate with one compiled program
 def make_forward(model: models.Model, mode: str) -> Forward:
     """Make the program (parameters, statistics, images, labels) -> sums of loss and of correct answers."""
 
