@@ -177,9 +177,9 @@ class _Laboratory:
         """Train a run, go on with it or restore it; None where it diverged."""
         place, began = self._place, time.perf_counter()
         place.open_run(run, self._environment)
-        place.set_status(run, "training")
         self._progress.begin(f"train {run.group} seed {run.seed}", _training_work(run))
         job = self._job(run)
+        place.set_status(run, "training")
         try:
             state = loop.train(job)
         except FloatingPointError as error:

@@ -51,12 +51,15 @@ def read(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
     if not file.exists():
         return None
     try:
-        with zipfile.ZipFile(file) as archive:
-            # Before numpy looks at it: the CRC also covers the header that numpy would parse.
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        with np.load(file) as arrays:
-            return arrays["images"], arrays["labels"]
+        # Opened here and not by numpy, which leaves it open when Ctrl-C comes at the wrong moment.
+        with file.open("rb") as stream:
+            with zipfile.ZipFile(stream) as archive:
+                # Before numpy looks at it: the CRC also covers the header that numpy would parse.
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+            stream.seek(0)
+            with np.load(stream) as arrays:
+                return arrays["images"], arrays["labels"]
     except DAMAGE as error:
         logger.info("%s is damaged (%s): it is built again", file, error)
         return None

@@ -76,8 +76,9 @@ def train(job: Job) -> step.State:
     steps = batches.steps_per_epoch(len(job.labels), size)
     order_key = step.order_key(job.run.seed)
     with (
-        checkpoint.Checkpoints(job.folder / "checkpoints") as checkpoints,
+        # NOTE: outermost, so that no signal cuts off a checkpoint that is being closed.
         interruption.Deferred() as stop,
+        checkpoint.Checkpoints(job.folder / "checkpoints") as checkpoints,
     ):
         fresh = start(job)
         state = checkpoints.restore(fresh) or fresh
