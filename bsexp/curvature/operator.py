@@ -1,13 +1,18 @@
 """A mean loss over a data set of any size, with its gradient and its Hessian as an operator."""
 
+import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+
+from bsexp.curvature import block, mean
+from bsexp.curvature.mean import Spread
 
 Pytree = Any
 Loss = Callable[[Pytree, Pytree], jax.Array]
@@ -18,7 +23,8 @@ Operator = Callable[[Pytree], Pytree]
 KEPT_BYTES = 2 * 2**30
 
 
-class Objective(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Objective:
     """f(x) = 1/N sum_c n_c loss(x, batch_c), the mean over all N examples.
 
     Attributes:
@@ -43,10 +49,11 @@ def split(data: Pytree, size: int) -> list[Pytree]:
 
     Args:
         data: pytree of arrays [N, ...].
-        size: most examples of a chunk.
+        size: most examples of a chunk; `memory.chunk_size` finds the one that fits.
 
     Raises:
-        ValueError: there are no examples, the arrays disagree on N, or ``size`` is below 1.
+        ValueError: there are no examples, the arrays disagree on N, a number is NaN or infinite, or ``size`` is
+            below 1.
     """
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(data)}
     if len(lengths) != 1 or 0 in lengths:
@@ -55,6 +62,8 @@ def split(data: Pytree, size: int) -> list[Pytree]:
         )
     if size < 1:
         raise ValueError(f"size={size}: must be > 0")
+    if not finite(data):
+        raise ValueError("data: holds a number that is not finite")
     total = lengths.pop()
     edges = np.linspace(0, total, -(-total // size) + 1).round().astype(int)
     return [
@@ -63,7 +72,9 @@ def split(data: Pytree, size: int) -> list[Pytree]:
     ]
 
 
-def objective(loss: Loss, chunks: list[Pytree]) -> Objective:
+def objective(
+    loss: Loss, chunks: list[Pytree] | Spread, *, accumulation: str = "plain"
+) -> Objective:
     """Make the mean loss over chunks, each weighted by its number of examples.
 
     The chunks are visited by the host, one compiled call each: a rolled loop inside one program runs convolutions
@@ -71,111 +82,139 @@ def objective(loss: Loss, chunks: list[Pytree]) -> Objective:
 
     Args:
         loss: (x, batch) -> scalar, the mean over the batch's examples.
-        chunks: from `split`; what of a batch is shared within it (batch statistics, say) is shared by the chunk.
+        chunks: from `split`, or spread over devices by `mean.spread`; what of a batch is shared within it (batch
+            statistics, say) is shared by the chunk.
+        accumulation: how gradients and products are summed over chunks, one of `mean.ACCUMULATIONS`.
 
     Raises:
-        ValueError: ``chunks`` is empty.
+        ValueError: ``chunks`` is empty, or ``accumulation`` is unknown; at x: a parameter is not finite.
     """
-    if not chunks:
-        raise ValueError("chunks: must hold at least one")
-    carried = loss if isinstance(loss, Partial) else Partial(loss)
-    sizes = np.array(
-        [jax.tree.leaves(chunk)[0].shape[0] for chunk in chunks], dtype=np.float64
-    )
-    weights = sizes / sizes.sum()
+    carried = as_partial(loss)
+    average = mean.Mean(chunks, accumulation)
 
     def value(x: Pytree) -> float:
-        values = [_value(carried, x, chunk) for chunk in chunks]
-        return float(weights @ np.asarray(values, dtype=np.float64))
+        return average.scalar(_value, carried, x)
 
     def value_and_gradient(x: Pytree) -> tuple[float, Pytree]:
-        values, total = [], None
-        for weight, chunk in zip(weights, chunks, strict=True):
-            part, gradient = _value_and_gradient(carried, x, chunk)
-            values.append(part)
-            total = _accumulate(total, weight, gradient)
-        return float(weights @ np.asarray(values, dtype=np.float64)), total
+        return average.scalar_and_vector(_value_and_gradient, carried, x)
 
     def hessian(x: Pytree) -> Operator:
-        kept = (
-            [_linearised(carried, x, chunk) for chunk in chunks]
-            if _fits(carried, x, chunks)
-            else None
-        )
+        return linearised(average, Partial(_gradient, carried), x)
 
-        def product(block: Pytree) -> Pytree:
-            total = None
-            for i, (weight, chunk) in enumerate(zip(weights, chunks, strict=True)):
-                part = (
-                    _apply_each(kept[i], block)
-                    if kept
-                    else _hessian_block(carried, x, chunk, block)
-                )
-                total = _accumulate(total, weight, part)
-            return total
-
-        return product
-
-    return Objective(value, value_and_gradient, hessian, int(sizes.sum()))
+    return Objective(value, value_and_gradient, hessian, average.examples)
 
 
-@jax.jit
-def _value(loss: Partial, x: Pytree, batch: Pytree) -> jax.Array:
+def linearised(average: mean.Mean, field: Partial, x: Pytree) -> Operator:
+    """Make the operator block -> (mean over chunks of d field(y, x, chunk) / dy at y = x) block.
+
+    Args:
+        average: over the chunks.
+        field: (y, x, chunk) -> a pytree like x, such as the gradient of a loss.
+        x: the point.
+
+    Raises:
+        ValueError: x holds a number that is not finite.
+    """
+    if not finite(x):
+        raise ValueError("x: holds a number that is not finite")
+    place = average.place
+    local = place.shared(x)
+    linearise = functools.partial(place.run, _linearise)
+    size = _bytes(jax.eval_shape(linearise, average.chunks[0], field, local))
+    kept = [
+        linearise(chunk, field, local)
+        for chunk in average.chunks
+        if size * len(average.chunks) <= KEPT_BYTES
+    ]
+
+    def product(vectors: Pytree) -> Pytree:
+        _check_block(vectors, x)
+        number = block.size(vectors)
+        each = [place.shared(block.vector(vectors, i)) for i in range(number)]
+        sums = [average.sum() for _ in each]
+        for i, chunk in enumerate(average.chunks):
+            linear = kept[i] if kept else linearise(chunk, field, local)
+            for total, vector in zip(sums, each, strict=True):
+                total.add(i, place.run(_apply, linear, vector))
+        return average.finish(sums, x)
+
+    return product
+
+
+def preconditioned(operator: Operator, diagonal: Pytree) -> Operator:
+    """Make the operator P^-1/2 A P^-1/2 of a positive diagonal P.
+
+    With P = sqrt(v) + epsilon of Adam's second moments v (`optim.adam_diagonal` reads them from the optimizer) its
+    largest eigenvalue is the one that decides whether Adam is stable.
+
+    Args:
+        operator: A, block -> A block.
+        diagonal: P, a pytree like the parameters, every entry above 0.
+
+    Raises:
+        ValueError: an entry of ``diagonal`` is not above 0, or not finite.
+
+    Source: Cohen et al. 2022, arXiv:2207.14484.
+    """
+    if not finite(diagonal) or not all(
+        bool((leaf > 0).all()) for leaf in jax.tree.leaves(diagonal)
+    ):
+        raise ValueError("diagonal: every entry must be finite and > 0")
+    factor = jax.tree.map(lambda leaf: 1 / jnp.sqrt(leaf), diagonal)
+
+    def product(vectors: Pytree) -> Pytree:
+        return _times(factor, operator(_times(factor, vectors)))
+
+    return product
+
+
+def finite(tree: Pytree) -> bool:
+    """Say whether every number of a pytree is finite."""
+    return all(
+        bool(jnp.isfinite(leaf).all())
+        for leaf in jax.tree.leaves(tree)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    )
+
+
+def as_partial(function: Callable[..., Any]) -> Partial:
+    """Wrap a function so that the arrays it carries are arguments of compiled programs and not constants."""
+    return function if isinstance(function, Partial) else Partial(function)
+
+
+def _value(batch: Pytree, loss: Partial, x: Pytree) -> jax.Array:
     return loss(x, batch)
 
 
-@jax.jit
 def _value_and_gradient(
-    loss: Partial, x: Pytree, batch: Pytree
+    batch: Pytree, loss: Partial, x: Pytree
 ) -> tuple[jax.Array, Pytree]:
     return jax.value_and_grad(loss)(x, batch)
 
 
-def _fits(loss: Partial, x: Pytree, chunks: list[Pytree]) -> bool:
-    """Say whether the linearisations of all chunks, of nearly equal size, together take at most KEPT_BYTES."""
-    leaves = jax.tree.leaves(jax.eval_shape(_linearised, loss, x, chunks[0]))
-    return (
-        len(chunks) * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-        <= KEPT_BYTES
-    )
+def _gradient(loss: Partial, y: Pytree, _: Pytree, batch: Pytree) -> Pytree:
+    return jax.grad(loss)(y, batch)
+
+
+def _linearise(batch: Pytree, field: Partial, x: Pytree) -> Partial:
+    return jax.linearize(lambda y: field(y, x, batch), x)[1]
+
+
+def _apply(linear: Partial, vector: Pytree) -> Pytree:
+    return linear(vector)
+
+
+def _bytes(tree: Pytree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _check_block(vectors: Pytree, x: Pytree) -> None:
+    expected = jax.tree.map(jnp.shape, x)
+    found = jax.tree.map(lambda leaf: jnp.shape(leaf)[1:], vectors)
+    if found != expected:
+        raise ValueError("vectors: must be like x, with a leading axis of vectors")
 
 
 @jax.jit
-def _linearised(loss: Partial, x: Pytree, batch: Pytree) -> Partial:
-    return jax.linearize(jax.grad(lambda x: loss(x, batch)), x)[1]
-
-
-@jax.jit
-def _hessian_block(loss: Partial, x: Pytree, batch: Pytree, block: Pytree) -> Pytree:
-    return jax.lax.map(_linearised(loss, x, batch), block)
-
-
-def _apply_each(product: Partial, block: Pytree) -> Pytree:
-    """Apply a linear map vector by vector: one compiled program serves blocks of every size."""
-    size = jax.tree.leaves(block)[0].shape[0]
-    images = [
-        _apply(product, jax.tree.map(lambda leaf, i=i: leaf[i], block))
-        for i in range(size)
-    ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *images)
-
-
-@jax.jit
-def _apply(product: Partial, vector: Pytree) -> Pytree:
-    return product(vector)
-
-
-def _accumulate(total: Pytree | None, weight: float, part: Pytree) -> Pytree:
-    return _scaled(weight, part) if total is None else _added(total, weight, part)
-
-
-@jax.jit
-def _scaled(weight: jax.Array, part: Pytree) -> Pytree:
-    return jax.tree.map(lambda leaf: leaf * weight.astype(leaf.dtype), part)
-
-
-@jax.jit
-def _added(total: Pytree, weight: jax.Array, part: Pytree) -> Pytree:
-    return jax.tree.map(
-        lambda old, leaf: old + leaf * weight.astype(leaf.dtype), total, part
-    )
+def _times(factor: Pytree, vectors: Pytree) -> Pytree:
+    return jax.tree.map(jnp.multiply, factor, vectors)

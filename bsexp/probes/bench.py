@@ -1,5 +1,6 @@
 """What probes measure with: losses of a model over fixed chunks of a data set, every evaluation counted."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -97,8 +98,8 @@ class Bench:
 
             return counted
 
-        return plain._replace(
-            value=value, value_and_gradient=value_and_gradient, hessian=hessian
+        return dataclasses.replace(
+            plain, value=value, value_and_gradient=value_and_gradient, hessian=hessian
         )
 
     def examples(self, split: str) -> int:

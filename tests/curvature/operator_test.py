@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from bsexp.curvature import operator
+from bsexp.curvature import mean, operator
 
 pytestmark = pytest.mark.usefixtures("float64")
 EXAMPLES = 23
@@ -63,12 +63,27 @@ def test_value_gradient_and_hessian_are_those_of_the_whole_whatever_the_chunk_si
 def test_the_hessian_is_the_same_whether_its_linearisation_is_kept_or_made_anew(
     monkeypatch,
 ):
-    found = operator.objective(loss, operator.split(data(), 10))
+    made = []
+    run = mean.OneDevice.run
+
+    def counted(function, *arguments):
+        made.append(function is operator._linearise)
+        return run(function, *arguments)
+
+    monkeypatch.setattr(mean.OneDevice, "run", staticmethod(counted))
     block = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), point(2))
-    kept = found.hessian(point())(block)
+
+    def products():
+        made.clear()
+        found = operator.objective(loss, operator.split(data(), 10))
+        product = found.hessian(point())
+        return product(block), product(block), sum(made)
+
+    *kept, kept_made = products()
     monkeypatch.setattr(operator, "KEPT_BYTES", 0)
-    monkeypatch.setattr(operator, "_apply", None)  # what is kept must not be used
-    anew = found.hessian(point())(block)
+    *anew, anew_made = products()
+    # Three chunks, linearised once or for each of two blocks; the first one's size is asked before.
+    assert (kept_made, anew_made) == (1 + 3, 1 + 6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15),
         kept,
