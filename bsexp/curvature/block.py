@@ -20,6 +20,12 @@ def vector(block: Pytree, index: int) -> Pytree:
     return jax.tree.map(lambda leaf: leaf[index], block)
 
 
+@jax.jit
+def vectors(block: Pytree) -> list[Pytree]:
+    """Return all vectors of a block."""
+    return [vector(block, index) for index in range(size(block))]
+
+
 def stack(vectors: list[Pytree]) -> Pytree:
     """Make a block of vectors."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *vectors)

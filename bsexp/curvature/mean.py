@@ -100,7 +100,7 @@ class OneDevice:
     @staticmethod
     def run(function: Callable[..., Any], own: Pytree, *shared: Pytree) -> Pytree:
         """Call function(own, *shared), compiled."""
-        return _called(function, own, *shared)
+        return called(function, own, *shared)
 
     @staticmethod
     def shared(tree: Pytree) -> Pytree:
@@ -123,7 +123,7 @@ class OverMesh:
 
     def run(self, function: Callable[..., Any], own: Pytree, *shared: Pytree) -> Pytree:
         """Call function(own, *shared) on every device's own part, compiled; no communication."""
-        return _called_on_each(function, self._mesh, self._axis, own, *shared)
+        return called_on_each(function, self._mesh, self._axis, own, *shared)
 
     def shared(self, tree: Pytree) -> Pytree:
         """Copy a pytree to every device."""
@@ -135,14 +135,17 @@ class OverMesh:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _called(function: Callable[..., Any], own: Pytree, *shared: Pytree) -> Pytree:
+def called(function: Callable[..., Any], own: Pytree, *shared: Pytree) -> Pytree:
+    """Call function(own, *shared), compiled."""
     return function(own, *shared)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _called_on_each(
+def called_on_each(
     function: Callable[..., Any], mesh: Mesh, axis: str, own: Pytree, *shared: Pytree
 ) -> Pytree:
+    """Call function(own, *shared) on each device's own part, along the leading axis of ``own`` and of the result."""
+
     def local(own: Pytree, *shared: Pytree) -> Pytree:
         result = function(jax.tree.map(lambda leaf: leaf[0], own), *shared)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result)

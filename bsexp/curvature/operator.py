@@ -99,7 +99,7 @@ def objective(
         return average.scalar_and_vector(_value_and_gradient, carried, x)
 
     def hessian(x: Pytree) -> Operator:
-        return linearised(average, Partial(_gradient, carried), x)
+        return linearised(average, Partial(gradient, carried), x)
 
     return Objective(value, value_and_gradient, hessian, average.examples)
 
@@ -119,23 +119,22 @@ def linearised(average: mean.Mean, field: Partial, x: Pytree) -> Operator:
         raise ValueError("x: holds a number that is not finite")
     place = average.place
     local = place.shared(x)
-    linearise = functools.partial(place.run, _linearise)
-    size = _bytes(jax.eval_shape(linearise, average.chunks[0], field, local))
+    at_point = functools.partial(place.run, linearise)
+    size = _bytes(jax.eval_shape(at_point, average.chunks[0], field, local))
     kept = [
-        linearise(chunk, field, local)
+        at_point(chunk, field, local)
         for chunk in average.chunks
         if size * len(average.chunks) <= KEPT_BYTES
     ]
 
     def product(vectors: Pytree) -> Pytree:
         _check_block(vectors, x)
-        number = block.size(vectors)
-        each = [place.shared(block.vector(vectors, i)) for i in range(number)]
+        each = [place.shared(vector) for vector in block.vectors(vectors)]
         sums = [average.sum() for _ in each]
         for i, chunk in enumerate(average.chunks):
-            linear = kept[i] if kept else linearise(chunk, field, local)
+            linear = kept[i] if kept else at_point(chunk, field, local)
             for total, vector in zip(sums, each, strict=True):
-                total.add(i, place.run(_apply, linear, vector))
+                total.add(i, place.run(apply, linear, vector))
         return average.finish(sums, x)
 
     return product
@@ -192,15 +191,18 @@ def _value_and_gradient(
     return jax.value_and_grad(loss)(x, batch)
 
 
-def _gradient(loss: Partial, y: Pytree, _: Pytree, batch: Pytree) -> Pytree:
+def gradient(loss: Partial, y: Pytree, _: Pytree, batch: Pytree) -> Pytree:
+    """Return the gradient of a batch's loss at y: the field whose linearisation is the Hessian."""
     return jax.grad(loss)(y, batch)
 
 
-def _linearise(batch: Pytree, field: Partial, x: Pytree) -> Partial:
+def linearise(batch: Pytree, field: Partial, x: Pytree) -> Partial:
+    """Return the derivative of a field at x as a function of a vector, with all that it needs."""
     return jax.linearize(lambda y: field(y, x, batch), x)[1]
 
 
-def _apply(linear: Partial, vector: Pytree) -> Pytree:
+def apply(linear: Partial, vector: Pytree) -> Pytree:
+    """Apply what `linearise` returned."""
     return linear(vector)
 
 

@@ -67,7 +67,7 @@ def test_the_hessian_is_the_same_whether_its_linearisation_is_kept_or_made_anew(
     run = mean.OneDevice.run
 
     def counted(function, *arguments):
-        made.append(function is operator._linearise)
+        made.append(function is operator.linearise)
         return run(function, *arguments)
 
     monkeypatch.setattr(mean.OneDevice, "run", staticmethod(counted))

@@ -1,0 +1,94 @@
+"""How much memory a Hessian-vector product takes, read from the compiled programs, and the chunk size that fits."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial
+
+from bsexp.curvature import mean, operator
+
+Pytree = Any
+# A block is held as it came, as single vectors, as their images and as the block of images.
+COPIES_OF_A_BLOCK = 4
+
+
+def peak_bytes(
+    loss: operator.Loss, x: Pytree, chunk: Pytree, vectors: int, *, kept: int = 1
+) -> int:
+    """Predict the peak memory of a Hessian operator applied to a block, data and parameters included.
+
+    Nothing is run: the programs are compiled for the shapes and asked for their memory.
+
+    Args:
+        loss: (x, batch) -> scalar.
+        x: the point, or its shapes and dtypes.
+        chunk: the largest chunk, or its shapes and dtypes; the other chunks of the data set come on top.
+        vectors: k, vectors of a block.
+        kept: chunks whose linearisation is kept, see `operator.KEPT_BYTES`; 1 where none is.
+
+    Returns:
+        Bytes on one device.
+    """
+    linearisation, extra = _chunk_bytes(loss, x, chunk)
+    block = COPIES_OF_A_BLOCK * vectors * _bytes(x)
+    return _bytes(x) + _bytes(chunk) + block + kept * linearisation + extra
+
+
+def chunk_size(
+    loss: operator.Loss, x: Pytree, data: Pytree, limit: int, *, vectors: int = 1
+) -> int:
+    """Find the most examples of a chunk with which a block's product stays within a memory limit.
+
+    The memory of a program grows linearly with its examples: two compilations give the line.
+
+    Args:
+        loss: (x, batch) -> scalar.
+        x: the point.
+        data: the whole data set, a pytree of arrays [N, ...]; it is on the device all the time.
+        limit: bytes.
+        vectors: k, vectors of a block.
+
+    Raises:
+        ValueError: one example does not fit.
+    """
+    total = jax.tree.leaves(data)[0].shape[0]
+    few, many = min(total, 8), min(total, 64)
+    small, large = (
+        peak_bytes(loss, x, _shapes(data, size), vectors) for size in (few, many)
+    )
+    slope = (large - small) / (many - few) if many > few else 0.0
+    fixed = small - slope * few + _bytes(data)
+    fitting = int((limit - fixed) / slope) if slope > 0 else total
+    if limit < fixed + slope:
+        raise ValueError(
+            f"limit={limit}: one example a chunk needs {int(fixed + slope)} bytes"
+        )
+    return min(fitting, total)
+
+
+def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, int]:
+    """Return the bytes of one chunk's linearisation, and what making or applying it takes beside it."""
+    field = Partial(operator.gradient, operator.as_partial(loss))
+    made = mean.called.lower(operator.linearise, chunk, field, x).compile()
+    linear = jax.eval_shape(mean.called, operator.linearise, chunk, field, x)
+    applied = mean.called.lower(operator.apply, linear, x).compile()
+    size = _bytes(linear)
+    making, applying = made.memory_analysis(), applied.memory_analysis()
+    return size, max(
+        making.temp_size_in_bytes + making.output_size_in_bytes - size,
+        applying.temp_size_in_bytes + applying.output_size_in_bytes,
+    )
+
+
+def _shapes(data: Pytree, size: int) -> Pytree:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), data
+    )
+
+
+def _bytes(tree: Pytree) -> int:
+    return sum(
+        int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
