@@ -12,6 +12,11 @@ def positive(value: float) -> str:
     return "" if value > 0 else "must be > 0"
 
 
+def not_negative(value: float) -> str:
+    """Return "" for a number that is not below zero."""
+    return "" if value >= 0 else "must be >= 0"
+
+
 def between(low: int, high: int) -> Check:
     """Return the check for a whole number from ``low`` to ``high``."""
 

@@ -14,6 +14,7 @@ from bsexp.bounds import (
     Check,
     below_one,
     between,
+    not_negative,
     positive,
     published,
     some,
@@ -141,6 +142,11 @@ class Sharpness:
         unit="examples",
         check=counts.check,
     )
+    subspace: int = option(
+        0,
+        "dimension of a random subspace in which to search as well; the paper's is 100, 0 leaves it out",
+        check=between(0, 10_000),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +157,16 @@ class Hessian:
         10_000, "training examples of the loss", unit="examples", check=counts.check
     )
     trace_probes: int = option(
-        8, "Rademacher vectors of Hutchinson's estimator", check=between(2, 1_000_000)
+        8,
+        "most Rademacher vectors for the trace; in mode running they estimate what the Gauss-Newton matrix, exact, leaves",
+        check=between(2, 1_000_000),
     )
+    trace_tolerance: float = option(
+        0.0,
+        "relative standard error of the trace at which to stop; 0 uses all vectors",
+        check=not_negative,
+    )
+    eigenvalues: int = option(1, "largest eigenvalues to find", check=between(1, 1_000))
     lanczos_iterations: int = option(
         40,
         "most Lanczos iterations for the largest eigenvalue",
@@ -162,6 +176,70 @@ class Hessian:
         1e-2,
         "residual at which Lanczos stops, relative to the eigenvalue",
         check=positive,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Density:
+    """Spectral density of the Hessian by stochastic Lanczos quadrature, arXiv:1901.10159."""
+
+    examples: int | str = option(
+        10_000, "training examples of the loss", unit="examples", check=counts.check
+    )
+    starts: int = option(
+        6, "random starts, whose spread gives the band", check=between(2, 10_000)
+    )
+    iterations: int = option(
+        40, "Lanczos iterations from each start", check=between(2, 10_000)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Flatness:
+    """How far the loss rises in balls and under noise, beside Keskar's box."""
+
+    examples: int | str = option(
+        10_000, "training examples of the loss", unit="examples", check=counts.check
+    )
+    sam_radius: float = option(
+        0.05,
+        "radius of the ball of SAM, arXiv:2010.01412; m-sharpness uses it too",
+        check=positive,
+    )
+    sam_examples: int = option(
+        256,
+        "m, examples of a group of m-sharpness",
+        unit="examples",
+        check=between(1, 1_000_000_000),
+    )
+    adaptive_radius: float = option(
+        0.5,
+        "radius of the ball relative to |x|, elementwise, arXiv:2102.11600",
+        check=positive,
+    )
+    noise: float = option(
+        0.01, "standard deviation of normal noise on every parameter", check=positive
+    )
+    adaptive_noise: float = option(
+        0.1, "the same relative to |x|, arXiv:2302.07011", check=positive
+    )
+    steps: int = option(
+        5, "steps of projected gradient ascent", check=between(1, 100_000)
+    )
+    evaluations: int = option(
+        32, "losses under noise, two a pair", check=between(4, 1_000_000)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NoiseScale:
+    """Gradient noise scale at fixed weights, arXiv:1812.06162, from the spread of the gradients of groups."""
+
+    groups: int = option(
+        200, "groups of training examples", check=between(2, 1_000_000)
+    )
+    group_size: int = option(
+        16, "examples of a group", unit="examples", check=between(1, 1_000_000_000)
     )
 
 
@@ -201,6 +279,9 @@ class Measure:
     )
     sharpness: Sharpness = Sharpness()
     hessian: Hessian = Hessian()
+    density: Density = Density()
+    flatness: Flatness = Flatness()
+    noise_scale: NoiseScale = NoiseScale()
     path: Path = Path()
 
 
@@ -232,6 +313,10 @@ class Base:
 class Study(Base):
     """A question: a base run, what varies in it, and what is measured."""
 
+    run: str = option(
+        "",
+        "folder of a finished run: it is measured, and nothing is trained; empty: the groups are trained",
+    )
     question: str = option("", "what the study asks, for the report")
     source: str = option("", "where the question comes from, for the report")
     seeds: int = option(

@@ -31,6 +31,8 @@ class Catalogue:
         optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
         training_examples: (data set, folder) -> its number of training examples; ValueError
             with a message for the reader where there is no such data set.
+        finished_run: folder of a run -> its configuration as its config.json holds it; ValueError with a
+            message for the reader where there is none, or its weights are not there.
     """
 
     models: tuple[str, ...]
@@ -39,6 +41,7 @@ class Catalogue:
     optimizers: Mapping[str, tuple[str, ...]]
     optimizer_error: Callable[[config.Optimizer], str]
     training_examples: Callable[[str, str], int]
+    finished_run: Callable[[str], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,8 @@ def open_study(
     """
     errors: list[str] = []
     merged = _apply(settings, overrides, errors)
+    if merged.get("run"):
+        merged = _of_run(merged, catalogue, errors)
     study = conversion.build(config.Study, merged, "config", errors)
     # ConfigDict sorts its keys; a reader wants the baseline first.
     names = dict.fromkeys(
@@ -84,6 +89,34 @@ def open_study(
     )
     _check_distinct(runs[: len(bases)])
     return Plan(study, runs)
+
+
+def _of_run(
+    merged: dict[str, Any], catalogue: Catalogue, errors: list[str]
+) -> dict[str, Any]:
+    """Replace what is trained by one finished run; only where its data lie may differ from what it was."""
+    try:
+        found = catalogue.finished_run(str(merged["run"]))
+    except (ValueError, OSError) as error:
+        raise ConfigError([*errors, f"config.run={merged['run']}: {error}"]) from error
+    data = merged.get("data")
+    place = {"dir": data["dir"]} if isinstance(data, Mapping) and "dir" in data else {}
+    given = {**merged, "data": {k: v for k, v in (data or {}).items() if k != "dir"}}
+    errors += [
+        f"config.{field}: belongs to config.run and cannot be set beside it"
+        for field in (*BASE_FIELDS, "groups", "compare", "seeds", "first_seed")
+        if given.get(field)
+    ]
+    kept = {key: value for key, value in merged.items() if key not in BASE_FIELDS}
+    base = {field: dict(found[field]) for field in BASE_FIELDS}
+    base["data"] |= place
+    return {
+        **kept,
+        **base,
+        "groups": {found["group"]: {}},
+        "seeds": 1,
+        "first_seed": found["seed"],
+    }
 
 
 def _check_distinct(runs: Sequence[config.Run]) -> None:

@@ -40,7 +40,7 @@ def show(plan: door.Plan, console: Console) -> None:
     total = 0.0
     for run in plan.runs:
         cost = costs[run.group]
-        training = cost.flops / (EFFICIENCY * rate)
+        training = 0.0 if plan.study.run else cost.flops / (EFFICIENCY * rate)
         measuring = flops[run.name] / (EFFICIENCY * rate)
         total += training + measuring
         cells = [

@@ -151,6 +151,36 @@ def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def has_weights(folder: Path) -> bool:
+    """Say whether a run's folder holds a checkpoint, of any step."""
+    return any(path.name.isdigit() for path in folder.glob("checkpoints/*"))
+
+
+def finished_run(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the configuration of a finished run whose weights are there.
+
+    Args:
+        path: a run's folder, such as results/<study>/runs/<name>.
+
+    Raises:
+        ValueError: there is no run, it has not been trained to its end, or its weights are gone.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            "no run is there; a run is a folder such as results/<study>/runs/<name>"
+        )
+    state = read_json(folder / "status.json", "state")["state"]
+    if state not in {"trained", "done"}:
+        raise ValueError(f"the run has not finished; its state is {state}")
+    if not has_weights(folder):
+        raise ValueError(
+            "its checkpoints are not there (committed results have none); train it again in another --workdir"
+        )
+    keys = ("run", "group", "seed", "data", "model", "batch", "optimizer", "train")
+    return read_json(folder / "config.json", *keys)
+
+
 def measurements(folder: Path) -> dict[str, dict[str, Any]]:
     """Read a run's measurements, name -> {"settings", "values", "detail", "seconds"}."""
     file = folder / "measurements.json"

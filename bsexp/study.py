@@ -20,13 +20,14 @@ from bsexp import (
     probes,
     progress,
     report,
+    results,
     workdir,
 )
 from bsexp.curvature import operator
 from bsexp.data import sources
 from bsexp.probes import task
 from bsexp.probes.bench import RUNNING_CHUNK, Bench
-from bsexp.report import tables
+from bsexp.report import curvature, tables
 from bsexp.training import engine, evaluation, interruption, loop, optim
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def catalogue() -> door.Catalogue:
         training_examples=lambda name, folder: (
             sources.describe(name, folder).train_examples
         ),
+        finished_run=results.finished_run,
     )
 
 
@@ -99,6 +101,8 @@ def run(
             )
         place.close(complete=not place.missing(wanted))
         tables.print_table(report.build(folder), console)
+        if plan.study.run:
+            curvature.print_details(report.folder.read(folder), console)
         _say_where(folder, place, console)
         return _tell_failures(plan, place, console)
 
@@ -136,7 +140,7 @@ def _compute(
     needed = items.needed_runs(missing)
     runs = [run for run in plan.runs if run.name in needed]
     work = sum(item.task.cost for item in missing) + sum(
-        _training_work(run) for run in runs
+        _training_work(plan, run) for run in runs
     )
     with progress.Progress(work, console) as shown:
         laboratory = _Laboratory(plan, place, found, shown)
@@ -148,7 +152,9 @@ def _compute(
                 )
 
 
-def _training_work(run: config.Run) -> float:
+def _training_work(plan: door.Plan, run: config.Run) -> float:
+    if plan.study.run:
+        return 0.0
     examples = sources.describe(run.base.data.name, run.base.data.dir).train_examples
     return TRAINING * run.base.train.epochs * examples
 
@@ -174,15 +180,17 @@ class _Laboratory:
         ] = {}
 
     def train(self, run: config.Run) -> task.Point | None:
-        """Train a run, go on with it or restore it; None where it diverged."""
+        """Train a run, go on with it or restore it; None where it diverged, or its weights cannot be read."""
         place, began = self._place, time.perf_counter()
         place.open_run(run, self._environment)
-        self._progress.begin(f"train {run.group} seed {run.seed}", _training_work(run))
+        verb = "restore" if self._plan.study.run else "train"
+        work = _training_work(self._plan, run)
+        self._progress.begin(f"{verb} {run.group} seed {run.seed}", work)
         job = self._job(run)
         place.set_status(run, "training")
         try:
-            state = loop.train(job)
-        except FloatingPointError as error:
+            state = (loop.restore if self._plan.study.run else loop.train)(job)
+        except (FloatingPointError, loop.MissingWeightsError) as error:
             place.set_status(run, "failed", reason=str(error))
             return None
         except interruption.Interrupted as error:
@@ -239,7 +247,7 @@ class _Laboratory:
             images=material.images,
             labels=material.labels,
             test=material.test,
-            folder=self._place.run_folder(run),
+            folder=self._place.weights_folder(run),
             heard=self._heard,
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,17 @@ class Workdir:
             "comparison": list(study.compare) or None,
             "runs": runs,
         }
+        self._measured = Path(study.run) if study.run else None
         file = folder / "study.json"
         self._old = results.read_json(file, *STUDY_KEYS) if file.exists() else {}
 
     def run_folder(self, run: config.Run) -> Path:
         """Return the folder of one run."""
         return self.folder / "runs" / run.name
+
+    def weights_folder(self, run: config.Run) -> Path:
+        """Return the folder of the run that holds its checkpoints: its own, or the finished run that is measured."""
+        return self._measured or self.run_folder(run)
 
     def differences(self) -> list[str]:
         """Say in which fields the configuration differs from the one this folder was last used with."""
@@ -151,8 +157,8 @@ class Workdir:
 
     def _lost(self, run: config.Run) -> bool:
         folder = self.run_folder(run)
-        weights = [path for path in folder.glob("checkpoints/*") if path.name.isdigit()]
-        return bool(results.measurements(folder)) and not weights
+        kept = results.has_weights(self.weights_folder(run))
+        return bool(results.measurements(folder)) and not kept
 
     def _forget(self, item: items.Item) -> None:
         folder = self.run_folder(item.run)
@@ -230,6 +236,9 @@ class Workdir:
             folder / "config.json",
             {"run": run.name, "group": run.group, **run.identity},
         )
+        curves = self.weights_folder(run) / "metrics.jsonl"
+        if self._measured and curves.exists():
+            shutil.copyfile(curves, folder / "metrics.jsonl")
         if not (folder / "env.json").exists():
             results.write_json(
                 folder / "env.json",

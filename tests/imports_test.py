@@ -26,7 +26,7 @@ ALLOWED = {
     "report": {"results"},
     "items": {"config", "door", "results", "probes"},
     "workdir": {"config", "door", "items", "results", "probes"},
-    "study": {"config", "door", "items", "environment", "progress", "workdir", "report", "probes", "training", "data", "models", "curvature"},
+    "study": {"config", "door", "items", "environment", "progress", "results", "workdir", "report", "probes", "training", "data", "models", "curvature"},
     "dry_run": {"config", "door", "items", "progress", "study", "training", "data"},
     "main": {"command", "door", "dry_run", "results", "study", "workdir", "training"},
 }  # fmt: skip

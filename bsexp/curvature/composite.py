@@ -118,7 +118,7 @@ def composite(
     return Composite(
         **vars(
             operator.objective(
-                Partial(_mean_loss, loss, forward), chunks, accumulation=accumulation
+                Partial(mean_loss, loss, forward), chunks, accumulation=accumulation
             )
         ),
         gauss_newton=lambda x: outer(hessian_factor, x),
@@ -136,9 +136,10 @@ def composite(
     )
 
 
-def _mean_loss(
+def mean_loss(
     loss: Partial, predict: Partial, x: Pytree, batch: tuple[Pytree, Pytree]
 ) -> jax.Array:
+    """Return the mean over a batch (inputs, targets) of a criterion's loss of the predictions."""
     inputs, targets = batch
     return jax.vmap(loss)(predict(x, inputs), targets).mean()
 

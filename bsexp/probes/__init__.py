@@ -6,14 +6,26 @@ A probe turns the configuration into tasks; a task measures one point, or a pair
 from collections.abc import Callable, Mapping
 
 from bsexp import config
-from bsexp.probes import distance, evaluation, hessian, path, sharpness
+from bsexp.probes import (
+    density,
+    distance,
+    evaluation,
+    flatness,
+    hessian,
+    noise_scale,
+    path,
+    sharpness,
+)
 from bsexp.probes.task import Task
 
 PROBES: dict[str, Callable[[config.Measure, Mapping[str, int]], list[Task]]] = {
     "evaluation": evaluation.tasks,
     "distance": distance.tasks,
     "hessian": hessian.tasks,
+    "density": density.tasks,
     "sharpness": sharpness.tasks,
+    "flatness": flatness.tasks,
+    "noise_scale": noise_scale.tasks,
     "path": path.tasks,
 }
 

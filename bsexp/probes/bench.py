@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.tree_util import Partial
 
 from bsexp import models
-from bsexp.curvature import operator
+from bsexp.curvature import block, composite, operator
+from bsexp.curvature.composite import Composite
+from bsexp.curvature.operator import Operator
 from bsexp.data import batches, sources
 from bsexp.probes import task
 from bsexp.training import evaluation
@@ -42,20 +43,22 @@ class Bench:
         self._forward = {
             mode: evaluation.make_forward(model, mode) for mode in models.MODES
         }
-        self._loss = {
-            mode: functools.partial(_mean_loss, model, mode) for mode in models.MODES
+        self._predict = {
+            mode: functools.partial(_predict, model, mode) for mode in models.MODES
         }
 
     @functools.cache  # noqa: B019 - a bench lives as long as its study
     def chunks(self, split: str, examples: int, mode: str) -> list[Any]:
         """Return the first examples of a split in a fixed random order, in chunks of (images, labels)."""
+        return operator.split(self._first(split, examples), self._chunk[mode])
+
+    def _first(self, split: str, examples: int) -> Any:
         data = getattr(self._data, split)
         order = np.random.default_rng(0).permutation(len(data.labels))[:examples]
-        whole = (
+        return (
             jax.numpy.asarray(data.images[order]),
             jax.numpy.asarray(data.labels[order]),
         )
-        return operator.split(whole, self._chunk[mode])
 
     def evaluate(
         self, parameters: Any, statistics: Any, split: str, examples: int, mode: str
@@ -68,48 +71,64 @@ class Bench:
         self.spent(examples)
         return found
 
-    def objective(
-        self, statistics: Any, examples: int, mode: str
-    ) -> operator.Objective:
+    def objective(self, statistics: Any, examples: int, mode: str) -> Composite:
         """Return the mean training loss at given running averages as a function of the parameters."""
-        plain = operator.objective(
-            Partial(self._loss[mode], statistics), self.chunks("train", examples, mode)
+        plain = composite.composite(
+            Partial(self._predict[mode], statistics),
+            composite.CROSS_ENTROPY,
+            self.chunks("train", examples, mode),
         )
 
-        def value(x: Any) -> float:
-            found = plain.value(x)
-            self.spent(examples)
-            return found
-
-        def value_and_gradient(x: Any) -> tuple[float, Any]:
-            found = plain.value_and_gradient(x)
-            self.spent(task.GRADIENT * examples)
-            return found
-
-        def hessian(x: Any) -> operator.Operator:
-            product = plain.hessian(x)
-
-            def counted(block: Any) -> Any:
-                found = product(block)
-                self.spent(
-                    task.HESSIAN_VECTOR * examples * jax.tree.leaves(block)[0].shape[0]
-                )
+        def point(function: Callable[[Any], Any], cost: float) -> Callable[[Any], Any]:
+            def counted(x: Any) -> Any:
+                found = function(x)
+                self.spent(cost * examples)
                 return found
 
             return counted
 
+        def product(
+            operator_at: Callable[[Any], Operator], cost: float
+        ) -> Callable[[Any], Operator]:
+            def at(x: Any) -> Operator:
+                multiply = operator_at(x)
+
+                def counted(vectors: Any) -> Any:
+                    found = multiply(vectors)
+                    self.spent(cost * examples * block.size(vectors))
+                    return found
+
+                return counted
+
+            return at
+
         return dataclasses.replace(
-            plain, value=value, value_and_gradient=value_and_gradient, hessian=hessian
+            plain,
+            value=point(plain.value, 1),
+            value_and_gradient=point(plain.value_and_gradient, task.GRADIENT),
+            hessian=product(plain.hessian, task.HESSIAN_VECTOR),
+            residual=product(plain.residual, task.HESSIAN_VECTOR),
+            gauss_newton_diagonal=point(plain.gauss_newton_diagonal, task.DIAGONAL),
         )
+
+    def loss(self, statistics: Any, mode: str) -> Partial:
+        """Return the mean loss of a batch (images, labels) as a function of the parameters and the batch."""
+        return Partial(
+            composite.mean_loss,
+            Partial(composite.CROSS_ENTROPY.loss),
+            Partial(self._predict[mode], statistics),
+        )
+
+    def batch(self, examples: int) -> Any:
+        """Return the first training examples of the same order as one batch (images, labels)."""
+        return self._first("train", examples)
 
     def examples(self, split: str) -> int:
         """Return the number of examples of a split."""
         return len(getattr(self._data, split).labels)
 
 
-def _mean_loss(
-    model: models.Model, mode: str, statistics: Any, parameters: Any, batch: Any
+def _predict(
+    model: models.Model, mode: str, statistics: Any, parameters: Any, images: Any
 ) -> jax.Array:
-    images, labels = batch
-    logits = model.apply(parameters, statistics, batches.scale(images), mode)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return model.apply(parameters, statistics, batches.scale(images), mode)

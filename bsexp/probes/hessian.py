@@ -1,4 +1,4 @@
-"""Trace and largest eigenvalue of the Hessian of the training loss."""
+"""Trace and largest eigenvalues of the Hessian of the training loss."""
 
 import functools
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from bsexp import config, counts
 from bsexp.curvature import lanczos, trace
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
-from bsexp.probes.task import HESSIAN_VECTOR, Measurement, Point, Task
+from bsexp.probes.task import DIAGONAL, HESSIAN_VECTOR, Measurement, Point, Task
 
 SEED = 0  # of the probes and of the Lanczos start: the same at every point, so that points compare
 EXPECTED_ITERATIONS = 12  # of Lanczos, for the estimated time alone; seen on F1
@@ -21,6 +21,8 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     number = counts.subset(chosen.examples, examples["train"])
     listed = []
     for mode in measure.modes:
+        # Where the examples of a batch depend on each other the Gauss-Newton matrix has no exact diagonal.
+        control = mode == "running"
         common = {
             "examples": number,
             **evaluation.settings(measure, mode),
@@ -29,23 +31,30 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
         listed.append(
             Task(
                 f"hessian/trace/{mode}",
-                {**common, "probes": chosen.trace_probes},
-                HESSIAN_VECTOR * number * chosen.trace_probes,
-                functools.partial(_trace, chosen, number, mode),
+                {
+                    **common,
+                    "probes": chosen.trace_probes,
+                    "tolerance": chosen.trace_tolerance,
+                    "control": "gauss_newton" if control else "",
+                },
+                number * (HESSIAN_VECTOR * chosen.trace_probes + DIAGONAL * control),
+                functools.partial(_trace, chosen, number, mode, control),
             )
+        )
+        iterations = min(
+            EXPECTED_ITERATIONS * chosen.eigenvalues, chosen.lanczos_iterations
         )
         listed.append(
             Task(
                 f"hessian/lambda_max/{mode}",
                 {
                     **common,
+                    "eigenvalues": chosen.eigenvalues,
                     "iterations": chosen.lanczos_iterations,
                     "tolerance": chosen.lanczos_tolerance,
                 },
-                HESSIAN_VECTOR
-                * number
-                * min(EXPECTED_ITERATIONS, chosen.lanczos_iterations),
-                functools.partial(_lambda_max, chosen, number, mode),
+                HESSIAN_VECTOR * number * (iterations + chosen.eigenvalues),
+                functools.partial(_eigenvalues, chosen, number, mode),
             )
         )
     return listed
@@ -55,26 +64,36 @@ def _trace(
     chosen: config.Hessian,
     examples: int,
     mode: str,
+    control: bool,
     bench: Bench,
     point: Point,
 ) -> Measurement:
+    x = point.parameters
     objective = bench.objective(point.statistics, examples, mode)
     found = trace.hutchinson(
-        objective.hessian(point.parameters),
-        point.parameters,
+        (objective.residual if control else objective.hessian)(x),
+        x,
         jax.random.key(SEED),
         chosen.trace_probes,
+        tolerance=chosen.trace_tolerance,
+        control=objective.gauss_newton_diagonal(x) if control else None,
     )
     detail = {
         "stderr": found.stderr,
-        "probes": chosen.trace_probes,
+        "probes": found.num_matvecs,
+        "stopped": found.stopped,
         "examples": examples,
+        "control": "gauss_newton" if control else "",
         "samples": found.samples.tolist(),
+        "layers": {
+            path: {"trace": layer.value, "stderr": layer.stderr}
+            for path, layer in found.layers.items()
+        },
     }
     return Measurement({f"hessian/trace/{mode}": found.value}, detail)
 
 
-def _lambda_max(
+def _eigenvalues(
     chosen: config.Hessian,
     examples: int,
     mode: str,
@@ -82,17 +101,21 @@ def _lambda_max(
     point: Point,
 ) -> Measurement:
     objective = bench.objective(point.statistics, examples, mode)
-    found = lanczos.largest(
+    found = lanczos.eigenpairs(
         objective.hessian(point.parameters),
         point.parameters,
         jax.random.key(SEED),
+        chosen.eigenvalues,
         iterations=chosen.lanczos_iterations,
         tolerance=chosen.lanczos_tolerance,
     )
     detail = {
-        "residual": found.residual,
-        "converged": found.converged,
+        "residual": float(found.residuals[0]),
+        "converged": bool(found.converged[0]),
         "matvecs": found.num_matvecs,
         "examples": examples,
+        "eigenvalues": found.values.tolist(),
+        "residuals": found.residuals.tolist(),
+        "all_converged": found.converged.tolist(),
     }
-    return Measurement({f"hessian/lambda_max/{mode}": found.value}, detail)
+    return Measurement({f"hessian/lambda_max/{mode}": float(found.values[0])}, detail)

@@ -1,19 +1,24 @@
-"""Keskar's sharpness of the training loss at a point, in the full space."""
+"""Keskar's sharpness of the training loss at a point, in the full space and in a random subspace."""
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from decimal import Decimal
 
+import jax
+
 from bsexp import config, counts
-from bsexp.curvature import operator, sharpness
+from bsexp.curvature import operator, sharpness, subspace
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
 from bsexp.probes.task import GRADIENT, Measurement, Point, Task
 
+SEED = 0  # of the random subspace: the same at every point, so that points compare
+
 
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
-    """List one task per mode and epsilon."""
+    """List one task per mode, space and epsilon."""
     chosen, total = measure.sharpness, examples["train"]
     asked = {"running": chosen.running_examples, "batch": chosen.batch_examples}
     listed = []
@@ -30,10 +35,19 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
         # L-BFGS-B: the point itself, one an iteration, one or two more in its line searches; sign ascent: its steps.
         full, led = 3 + chosen.lbfgsb_iterations, 1 + chosen.ascent_steps
         cost = GRADIENT * (number * full + guide * led)
-        for epsilon in chosen.epsilons:
-            name = f"sharpness/full/{epsilon_name(epsilon)}/{mode}"
-            measured = functools.partial(_sharpness, name, mode, epsilon, settings)
-            listed.append(Task(name, settings, cost, measured))
+        spaces = {"full": settings}
+        if chosen.subspace:
+            spaces["subspace"] = {
+                **settings,
+                "dimension": chosen.subspace,
+                "seed": SEED,
+            }
+        for (space, fixed), epsilon in itertools.product(
+            spaces.items(), chosen.epsilons
+        ):
+            name = f"sharpness/{space}/{epsilon_name(epsilon)}/{mode}"
+            measured = functools.partial(_sharpness, name, mode, epsilon, fixed)
+            listed.append(Task(name, fixed, cost, measured))
     return listed
 
 
@@ -61,6 +75,12 @@ def _sharpness(
         return bench.objective(point.statistics, examples, mode)
 
     led = settings["guide_examples"] < settings["examples"]
+    key = jax.random.key(SEED)
+    chosen = (
+        subspace.random(key, point.parameters, settings["dimension"])
+        if "dimension" in settings
+        else None
+    )
     found = sharpness.keskar(
         loss(settings["examples"]),
         point.parameters,
@@ -68,6 +88,7 @@ def _sharpness(
         iterations=settings["lbfgsb_iterations"],
         steps=settings["ascent_steps"],
         guide=loss(settings["guide_examples"]) if led else None,
+        subspace=chosen,
     )
     detail = {
         "loss_at_point": found.loss,

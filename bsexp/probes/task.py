@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 # a Hessian-vector product doubles both.
 GRADIENT = 3
 HESSIAN_VECTOR = 6
+DIAGONAL = 14  # of the Gauss-Newton matrix, ten classes; seen on F1
 
 
 class Point(NamedTuple):

@@ -4,12 +4,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from bsexp.report import figures, folder, page, sharpness, summary, vector
+from bsexp.report import curvature, figures, folder, page, sharpness, summary, vector
 
 FIGURES = {
     "training_curves": figures.training_curves,
     "linear_path": figures.linear_path,
     "sharpness": sharpness.sharpness,
+    "density": curvature.density,
+    "trace_by_layer": curvature.trace_by_layer,
 }
 
 

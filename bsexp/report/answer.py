@@ -23,6 +23,8 @@ def answer(
     finished: bool,
 ) -> str:
     """Say whether the compared group is sharper and generalises worse, and what the seeds allow to conclude."""
+    if comparison is None and len(groups) == 1:
+        return "One group was measured; the table gives its numbers."
     if comparison is None:
         return "This study names no two groups to compare; the table gives the numbers of each."
     names = [_name(group, groups) for group in comparison]
@@ -51,7 +53,7 @@ def _sharpnesses(pair: Mapping[str, Any]) -> list[str]:
     found = [
         measure
         for measure in pair
-        if measure.startswith("ratio/sharpness/") and measure.count("/") == 4
+        if measure.startswith("ratio/sharpness/full/") and measure.count("/") == 4
     ]
 
     def rank(measure: str) -> tuple[int, bool, float]:

@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-SECTIONS = ("Accuracy", "Loss", "Sharpness φ", "Hessian", "Distance", "Other")
+SECTIONS = (
+    "Accuracy",
+    "Loss",
+    "Sharpness φ",
+    "Rise of the loss",
+    "Hessian",
+    "Gradient noise scale",
+    "Distance",
+    "Other",
+)
 MODES = {"running": "running averages", "batch": "statistics of the batch"}
 SEARCHES = {"lbfgsb": "L-BFGS-B", "sign_ascent": "sign ascent"}
 
@@ -12,7 +21,35 @@ _PLAIN = {
     "train_loss": ("Loss", "Training loss", "nats", 1.0),
     "test_loss": ("Loss", "Test loss", "nats", 1.0),
 }
-_HESSIAN = {"trace": "trace of the Hessian", "lambda_max": "λ_max of the Hessian"}
+# Family of measures in one mode each -> section, unit, and its kinds in words.
+_FAMILIES = {
+    "hessian": (
+        "Hessian",
+        "",
+        {
+            "trace": "trace of the Hessian",
+            "lambda_max": "λ_max of the Hessian",
+            "negative_share": "share of Σ|λ| that is negative",
+        },
+    ),
+    "flatness": (
+        "Rise of the loss",
+        "nats",
+        {
+            "sam": "largest in SAM's ball",
+            "m_sharpness": "largest in SAM's ball, mean over groups (m-sharpness)",
+            "adaptive": "largest in the ball relative to |x| (adaptive)",
+            "noise": "mean under noise",
+            "adaptive_noise": "mean under noise relative to |x| (adaptive)",
+        },
+    ),
+    "noise_scale": (
+        "Gradient noise scale",
+        "examples",
+        {"simple": "tr Σ / |G|²", "curved": "tr HΣ / GᵀHG"},
+    ),
+}
+_SPACES = {"full": "full space", "subspace": "random subspace"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +68,7 @@ class Measure:
         """Sorting key of its row: section, training before test, running before batch."""
         kind = (
             list(_PLAIN).index(self.name.split("/")[0])
-            if self.unit in ("%", "nats")
+            if self.name.split("/")[0] in _PLAIN
             else 0
         )
         return (
@@ -49,16 +86,20 @@ def describe(name: str) -> Measure:
             return Measure(name, *_PLAIN[plain], mode="running")
         case [plain, mode] if plain in _PLAIN and mode in MODES:
             return Measure(name, *_PLAIN[plain], mode=mode)
-        case ["sharpness", space, epsilon, mode] if mode in MODES:
-            label = f"φ, {space} space, ε = {epsilon}"
+        case ["sharpness", space, epsilon, mode] if mode in MODES and space in _SPACES:
+            label = f"φ, {_SPACES[space]}, ε = {epsilon}"
             return Measure(name, "Sharpness φ", label, mode=mode)
         case ["sharpness", space, epsilon, mode, search] if (
-            mode in MODES and search in SEARCHES
+            mode in MODES and search in SEARCHES and space in _SPACES
         ):
-            label = f"φ by {SEARCHES[search]} alone, ε = {epsilon}"
+            place = "" if space == "full" else f", {_SPACES[space]}"
+            label = f"φ by {SEARCHES[search]} alone{place}, ε = {epsilon}"
             return Measure(name, "Sharpness φ", label, mode=mode)
-        case ["hessian", kind, mode] if kind in _HESSIAN and mode in MODES:
-            return Measure(name, "Hessian", _HESSIAN[kind], mode=mode)
+        case [family, kind, mode] if (
+            mode in MODES and family in _FAMILIES and kind in _FAMILIES[family][2]
+        ):
+            title, unit, kinds = _FAMILIES[family]
+            return Measure(name, title, kinds[kind], unit, mode=mode)
         case ["distance_from_start"]:
             return Measure(
                 name, "Distance", "distance from the start ‖x \N{MINUS SIGN} x₀‖"

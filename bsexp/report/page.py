@@ -10,9 +10,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bsexp.report import tables
+from bsexp.report import curvature, tables
 from bsexp.report.folder import Run, Study, missing, number, section
 from bsexp.report.measures import SEARCHES, SECTIONS, describe
+from bsexp.report.noise_scale import noise_scales
 from bsexp.report.spectra import spectra
 from bsexp.report.vector import inline
 
@@ -69,6 +70,8 @@ def render(
         figures=svgs,
         searches=list(searches(study)),
         spectra=list(spectra(study)),
+        eigenvalues=list(curvature.eigenvalues(study)),
+        noise_scales=list(noise_scales(study)),
         facts=dict(facts(study)),
         config=json.dumps(study.record.get("config", {}), indent=2, ensure_ascii=False),
         missing=missing(study),

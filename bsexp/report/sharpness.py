@@ -31,7 +31,9 @@ def sharpness(study: Study) -> Figure | None:
     modes = {mode: measures for mode, measures in modes.items() if measures}
     if not modes:
         return None
-    figure = Figure(figsize=(4.3 * len(modes) + 0.6, 4.3), layout="constrained")
+    figure = Figure(
+        figsize=(max(4.3 * len(modes) + 0.6, 7.5), 4.3), layout="constrained"
+    )
     figure.set_label(
         "Sharpness of every run, by group, radius and batch-norm mode, on a logarithmic axis."
     )
@@ -63,11 +65,16 @@ def _panel(panel: Axes, study: Study, measures: list[str]) -> list[float]:
             panel, x + 0.3, study.paper(runs[0].group).get(f"{measure}/{PAPERS_SEARCH}")
         )
     labels = [
-        f"{runs[0].group}\nε = {measure.split('/')[2]}" for measure, runs, _ in columns
+        f"{runs[0].group}\nε = {measure.split('/')[2]}{_space(measure)}"
+        for measure, runs, _ in columns
     ]
     panel.set_xticks(range(len(columns)), labels)
     panel.set_xlim(-0.6, len(columns) - 0.4)
     return shown
+
+
+def _space(measure: str) -> str:
+    return "\nsubspace" if measure.split("/")[1] == "subspace" else ""
 
 
 def _points(panel: Axes, x: float, run: Run, measure: str, colour: str) -> list[float]:

@@ -15,6 +15,11 @@ from bsexp import config, models, results
 from bsexp.data import batches
 from bsexp.training import checkpoint, engine, evaluation, interruption, step
 
+
+class MissingWeightsError(RuntimeError):
+    """A run that was trained to its end has no checkpoint of it any more."""
+
+
 _order_of = jax.jit(batches.epoch_order, static_argnums=2)
 
 
@@ -60,6 +65,25 @@ class _Portion(NamedTuple):
 def start(job: Job) -> step.State:
     """Return the state before the first update."""
     return step.init(job.model, job.optimizer, job.run.seed)
+
+
+def restore(job: Job) -> step.State:
+    """Return the last state of a run that was trained to its end.
+
+    Raises:
+        MissingWeightsError: its last checkpoint is not there, or damaged.
+    """
+    steps = batches.steps_per_epoch(len(job.labels), job.run.batch_size)
+    with (
+        interruption.Deferred(),
+        checkpoint.Checkpoints(job.folder / "checkpoints") as checkpoints,
+    ):
+        state = checkpoints.restore(start(job))
+    if state is None or int(state.step) != steps * job.run.base.train.epochs:
+        raise MissingWeightsError(
+            f"{job.folder} has no whole checkpoint of its last step"
+        )
+    return state
 
 
 def train(job: Job) -> step.State:

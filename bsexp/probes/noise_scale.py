@@ -1,0 +1,62 @@
+"""The gradient noise scale at a point: the batch size at which noise and gradient are equal."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from bsexp import config
+from bsexp.curvature import noise_scale
+from bsexp.probes.bench import Bench
+from bsexp.probes.task import GRADIENT, HESSIAN_VECTOR, Measurement, Point, Task
+
+# Examples must not depend on each other, so there is one mode.
+MODE = "running"
+
+
+def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
+    """List the one task; no more groups than the training set has."""
+    chosen, total = measure.noise_scale, examples["train"]
+    size = min(chosen.group_size, total // 2)
+    groups = min(chosen.groups, total // size)
+    settings = {"groups": groups, "group_size": size}
+    number = groups * size
+    # The curved one: a product over all these examples for each group.
+    cost = number * (2 * GRADIENT + HESSIAN_VECTOR * groups)
+    return [
+        Task(
+            f"noise_scale/{MODE}",
+            settings,
+            cost,
+            functools.partial(_noise_scale, number, size),
+        )
+    ]
+
+
+def _noise_scale(examples: int, size: int, bench: Bench, point: Point) -> Measurement:
+    x, loss = point.parameters, bench.loss(point.statistics, MODE)
+    data, objective = (
+        bench.batch(examples),
+        bench.objective(point.statistics, examples, MODE),
+    )
+    plain = noise_scale.gram(loss, data, x, size)
+    curved = noise_scale.curved_gram(loss, data, x, objective.hessian(x), size)
+    bench.spent(2 * GRADIENT * examples)
+    simple, weighted = noise_scale.estimate(plain), noise_scale.estimate(curved)
+    detail = {
+        "examples": examples,
+        "group_size": size,
+        "simple": _fields(simple),
+        "curved": _fields(weighted),
+        "layers": {
+            path: _fields(each) for path, each in noise_scale.by_layer(plain).items()
+        },
+    }
+    values = {
+        f"noise_scale/simple/{MODE}": simple.value,
+        f"noise_scale/curved/{MODE}": weighted.value,
+    }
+    return Measurement(values, detail)
+
+
+def _fields(found: noise_scale.NoiseScale) -> dict[str, Any]:
+    return dict(vars(found))
