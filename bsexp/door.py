@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bsexp import config, conversion, counts
@@ -99,13 +99,12 @@ def _of_run(
         found = catalogue.finished_run(str(merged["run"]))
     except (ValueError, OSError) as error:
         raise ConfigError([*errors, f"config.run={merged['run']}: {error}"]) from error
-    data = merged.get("data")
-    place = {"dir": data["dir"]} if isinstance(data, Mapping) and "dir" in data else {}
-    given = {**merged, "data": {k: v for k, v in (data or {}).items() if k != "dir"}}
+    fixed = (*BASE_FIELDS, "groups", "compare", "seeds", "first_seed")
+    given = dict(_leaves({key: merged[key] for key in fixed if key in merged}))
+    place = {"dir": given.pop("data.dir")} if "data.dir" in given else {}
     errors += [
-        f"config.{field}: belongs to config.run and cannot be set beside it"
-        for field in (*BASE_FIELDS, "groups", "compare", "seeds", "first_seed")
-        if given.get(field)
+        f"config.{field}={value}: belongs to config.run and cannot be set beside it"
+        for field, value in given.items()
     ]
     kept = {key: value for key, value in merged.items() if key not in BASE_FIELDS}
     base = {field: dict(found[field]) for field in BASE_FIELDS}
@@ -117,6 +116,14 @@ def _of_run(
         "seeds": 1,
         "first_seed": found["seed"],
     }
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _check_distinct(runs: Sequence[config.Run]) -> None:

@@ -237,7 +237,7 @@ class Workdir:
             {"run": run.name, "group": run.group, **run.identity},
         )
         curves = self.weights_folder(run) / "metrics.jsonl"
-        if self._measured and curves.exists():
+        if curves.exists() and not (folder / "metrics.jsonl").exists():
             shutil.copyfile(curves, folder / "metrics.jsonl")
         if not (folder / "env.json").exists():
             results.write_json(

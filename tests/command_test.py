@@ -130,6 +130,7 @@ def test_a_printed_configuration_can_be_typed_back():
         {"adam": ()},
         lambda _: "",
         lambda *_: 100,
+        {}.get,
     )
     plan = door.open_study({"seeds": 7, "batch": {"size": "10%"}}, [], catalogue)
     words = command.config_text(plan.study).splitlines()

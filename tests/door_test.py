@@ -13,7 +13,20 @@ CATALOGUE = door.Catalogue(
         "too old" if optimizer.arguments.get("b1") == 99 else ""
     ),
     training_examples=lambda name, _: {"mnist": 60_000, "small": 100}[name],
+    finished_run=lambda path: FINISHED[path],
 )
+FINISHED = {
+    "there": {
+        "run": "a",
+        "group": "LB",
+        "seed": 4,
+        "data": {"name": "small"},
+        "model": {"name": "F1", "batch_norm_momentum": 0.5},
+        "batch": {"size": 50},
+        "optimizer": {"name": "sgd", "learning_rate": 0.1, "arguments": {}},
+        "train": {"epochs": 7},
+    }
+}
 SETTINGS = {
     "measure": {"probes": ("evaluation",)},
     "groups": {"LB": {"batch": {"size": "10%"}}, "SB": {}},
@@ -158,7 +171,13 @@ def test_an_unknown_data_set_is_told_with_how_to_get_it():
         raise ValueError(f"{name} is not in {folder}")
 
     catalogue = door.Catalogue(
-        ("F1",), ("evaluation",), ("running",), {"adam": ()}, lambda _: "", missing
+        ("F1",),
+        ("evaluation",),
+        ("running",),
+        {"adam": ()},
+        lambda _: "",
+        missing,
+        FINISHED.get,
     )
     with pytest.raises(
         door.ConfigError, match=r"config\.data\.name=nist: nist is not in there"
@@ -193,3 +212,34 @@ def test_a_study_of_pairs_alone_needs_two_groups():
     catalogue = dataclasses.replace(CATALOGUE, probes=("path",))
     with pytest.raises(door.ConfigError, match=r"config\.compare names no two groups"):
         door.open_study({"measure": {"probes": ("path",)}}, [], catalogue)
+
+
+def test_a_finished_run_is_measured_as_it_was_trained_wherever_its_data_lie_now():
+    measure = {"measure": {"probes": ("evaluation",)}}
+    plan = opened(("run", "there"), ("data.dir", "here"), settings=measure)
+    (run,) = plan.runs
+    assert (run.group, run.seed, run.batch_size) == ("LB", 4, 50)
+    assert run.base.model.batch_norm_momentum == 0.5
+    assert run.base.optimizer.name == "sgd"
+    assert run.base.train.epochs == 7
+    assert run.base.data == config.Data("small", "here")
+
+
+def test_nothing_of_a_finished_run_can_be_changed():
+    measure = {"measure": {"probes": ("evaluation",)}}
+    found = errors(
+        ("run", "there"), ("train.epochs", "3"), ("seeds", "2"), settings=measure
+    )
+    assert found == [
+        "config.train.epochs=3: belongs to config.run and cannot be set beside it",
+        "config.seeds=2: belongs to config.run and cannot be set beside it",
+    ]
+
+
+def test_a_run_that_is_not_there_is_told():
+    def missing(path):
+        raise ValueError(f"no run is there: {path}")
+
+    catalogue = dataclasses.replace(CATALOGUE, finished_run=missing)
+    with pytest.raises(door.ConfigError, match=r"config\.run=x: no run is there"):
+        door.open_study({"run": "x"}, [], catalogue)

@@ -153,7 +153,7 @@ def test_a_study_leaves_the_whole_results_format(study):
     assert (
         len(list((folder / "figures").glob("*.svg")))
         == len(list((folder / "figures").glob("*.pdf")))
-        == 3
+        == 4
     )
     seconds = strict_json(folder / "env.json")["seconds"]
     assert seconds["total"] > seconds["training"] + seconds["measuring"] > 0
@@ -252,6 +252,64 @@ def wait_for_status(folder, state):
             return
         time.sleep(0.05)
     pytest.fail(f"no run was {state} within two minutes")
+
+
+# The smallest look at a finished run with all its parts.
+LOOK = (
+    "--config=experiments/curvature.py:smoke",
+    "--config.measure.hessian.examples=100",
+    "--config.measure.density.examples=100",
+    "--config.measure.density.iterations=4",
+    "--config.measure.flatness.examples=100",
+    "--config.measure.sharpness.running_examples=100",
+    "--config.measure.sharpness.subspace=5",
+    "--config.measure.noise_scale.groups=8",
+)
+
+
+@pytest.mark.slow
+def test_the_curvature_of_a_finished_run_is_measured_printed_and_plotted(
+    study, command_line, tmp_path
+):
+    run = next((study[0] / "runs").iterdir())
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    words = (*LOOK, f"--config.run={run}", f"--workdir={tmp_path / 'out'}")
+    process = command_line(*words)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    for heading in (
+        "Trace of the Hessian by parameter",
+        "NormalisedDense_0/kernel",
+        "Largest eigenvalues of the Hessian",
+        "tr Σ / |G|², examples",
+        "φ, random subspace, ε = 1e-3",
+        "largest in SAM's ball",
+    ):
+        assert heading in process.stdout
+    figures = {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert {"density", "trace_by_layer", "sharpness", "training_curves"} == figures
+    # The run itself is as it was, and its weights were the ones that were measured.
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {path: after.get(path) for path in before} == before
+    trained, looked = (
+        results.measurements(folder)["evaluation/running"]["values"]
+        for folder in (run, tmp_path / "out" / "runs" / run.name)
+    )
+    assert trained == looked
+    again = command_line(*words)
+    assert "nothing to compute" in again.stdout
+    assert "Trace of the Hessian by parameter" in again.stdout
+
+
+def test_a_run_to_measure_must_be_there(command_line, tmp_path):
+    process = command_line(
+        "--config=experiments/curvature.py",
+        f"--config.run={tmp_path}",
+        f"--workdir={tmp_path / 'out'}",
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"config.run={tmp_path}: no run is there")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

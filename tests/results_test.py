@@ -99,3 +99,45 @@ def test_a_study_is_loaded_as_a_tidy_frame(tmp_path):
 def test_a_folder_without_a_study_is_said_to_be_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"it has no study\.json"):
         results.load(tmp_path)
+
+
+def finished_run(folder, state="done"):
+    (folder / "checkpoints" / "12").mkdir(parents=True)
+    content = {
+        "run": "a-00000000",
+        **{key: {} for key in ("data", "model", "batch", "optimizer", "train")},
+        "group": "SB",
+        "seed": 3,
+    }
+    results.write_json(folder / "config.json", content)
+    results.write_json(folder / "status.json", {"state": state})
+    return content
+
+
+def test_a_finished_run_is_read_by_its_folder(tmp_path):
+    content = finished_run(tmp_path)
+    assert results.finished_run(tmp_path) == content
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no run is there"),
+        (lambda folder: (folder / "checkpoints" / "12").rmdir(), "not there"),
+        (
+            lambda folder: results.write_json(
+                folder / "status.json", {"state": "interrupted"}
+            ),
+            "has not finished; its state is interrupted",
+        ),
+        (
+            lambda folder: results.write_json(folder / "config.json", {"run": "a"}),
+            "is not an object with the keys",
+        ),
+    ],
+)
+def test_what_is_no_finished_run_is_told(tmp_path, damage, message):
+    finished_run(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        results.finished_run(tmp_path)

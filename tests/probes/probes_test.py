@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from training import jobs
 
 from bsexp import config, probes
+from bsexp.curvature import trace
 from bsexp.data import sources
 from bsexp.probes.bench import Bench
 from bsexp.probes.sharpness import epsilon_name
@@ -18,6 +19,7 @@ from bsexp.probes.task import Point
 
 TRAIN, TEST = 300, 130
 MEASURE = config.Measure(
+    probes=(*config.Measure().probes, "density", "flatness", "noise_scale"),
     statistics_batch=100,
     sharpness=config.Sharpness(
         epsilons=(1e-3,),
@@ -26,8 +28,16 @@ MEASURE = config.Measure(
         guide_examples=50,
         lbfgsb_iterations=3,
         ascent_steps=3,
+        subspace=5,
     ),
-    hessian=config.Hessian(examples=100, trace_probes=4, lanczos_iterations=5),
+    hessian=config.Hessian(
+        examples=100, trace_probes=4, lanczos_iterations=8, eigenvalues=2
+    ),
+    density=config.Density(examples=100, starts=2, iterations=4),
+    flatness=config.Flatness(
+        examples=100, sam_examples=30, steps=2, evaluations=8, noise=1e-2
+    ),
+    noise_scale=config.NoiseScale(groups=12, group_size=4),
     path=config.Path(points=3, first=-1.0, last=1.0, examples=100),
 )
 
@@ -55,6 +65,14 @@ def points(data):
 
 
 @pytest.fixture(scope="module")
+def hessian(data, points):
+    """The Hessian in mode running, and the point."""
+    bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
+    objective = bench.objective(points[1].statistics, 100, "running")
+    return objective.hessian(points[1].parameters), points[1].parameters
+
+
+@pytest.fixture(scope="module")
 def measured(data, points):
     """Every task of MEASURE at the second point."""
     spent = []
@@ -77,9 +95,16 @@ def test_every_task_of_every_mode_is_there(measured):
         "hessian/trace/batch",
         "hessian/lambda_max/batch",
         "sharpness/full/1e-3/running",
+        "sharpness/subspace/1e-3/running",
         "sharpness/full/1e-3/batch",
+        "sharpness/subspace/1e-3/batch",
         "path/linear/running",
         "path/linear/batch",
+        "hessian/density/running",
+        "hessian/density/batch",
+        "flatness/running",
+        "flatness/batch",
+        "noise_scale/running",
     ]
 
 
@@ -144,14 +169,86 @@ def test_the_trace_comes_with_its_standard_error_and_lambda_max_with_its_residua
     measured,
 ):
     for mode in ("running", "batch"):
-        trace = measured[f"hessian/trace/{mode}"][0]
-        assert len(trace.detail["samples"]) == 4
+        whole = measured[f"hessian/trace/{mode}"][0]
+        assert len(whole.detail["samples"]) == 4
         np.testing.assert_allclose(
-            trace.detail["stderr"], np.std(trace.detail["samples"], ddof=1) / 2
+            whole.detail["stderr"], np.std(whole.detail["samples"], ddof=1) / 2
+        )
+        total = sum(layer["trace"] for layer in whole.detail["layers"].values())
+        np.testing.assert_allclose(
+            total, whole.values[f"hessian/trace/{mode}"], rtol=1e-4
         )
         largest = measured[f"hessian/lambda_max/{mode}"][0]
         assert largest.detail["residual"] < largest.values[f"hessian/lambda_max/{mode}"]
-        assert largest.detail["matvecs"] <= 6
+        first, second = largest.detail["eigenvalues"]
+        assert first == largest.values[f"hessian/lambda_max/{mode}"] > second
+
+
+def test_with_the_gauss_newton_matrix_as_control_the_trace_is_far_better_known(
+    measured, hessian
+):
+    running, batch = (
+        measured[f"hessian/trace/{mode}"][0].detail for mode in ("running", "batch")
+    )
+    assert (running["control"], batch["control"]) == ("gauss_newton", "")
+    value = measured["hessian/trace/running"][0].values["hessian/trace/running"]
+    plain = trace.hutchinson(*hessian, jax.random.key(3), 16)
+    assert abs(plain.value - value) <= 4 * np.hypot(plain.stderr, running["stderr"])
+    assert running["stderr"] * 4**0.5 < plain.stderr * 16**0.5
+
+
+def test_the_density_integrates_to_one_and_its_top_is_lambda_max(measured):
+    for mode in ("running", "batch"):
+        detail = measured[f"hessian/density/{mode}"][0].detail
+        area = np.trapezoid(detail["mean"], detail["grid"])
+        np.testing.assert_allclose(area, 1, rtol=1e-3)
+        largest = measured[f"hessian/lambda_max/{mode}"][0].values
+        edge = max(detail["grid"]) - 5 * detail["width"]
+        # Four iterations see the largest eigenvalue of a spectrum with outliers, from below.
+        top = largest[f"hessian/lambda_max/{mode}"]
+        assert 0.7 * top < edge < 1.02 * top
+
+
+def test_the_balls_and_the_noise_rise_in_their_known_order(measured):
+    for mode in ("running", "batch"):
+        values = measured[f"flatness/{mode}"][0].values
+        # Groups each find a delta of their own; the mean under small noise stays below the worst case.
+        assert (
+            values[f"flatness/m_sharpness/{mode}"] >= values[f"flatness/sam/{mode}"] > 0
+        )
+        assert values[f"flatness/adaptive/{mode}"] > 0
+        assert measured[f"flatness/{mode}"][0].detail["groups"] == 4
+
+
+def test_the_noise_scale_is_that_of_the_gradients_of_the_groups(measured, data, points):
+    found = measured["noise_scale/running"][0]
+    order = np.random.default_rng(0).permutation(TRAIN)[:48]
+    images = jnp.asarray(data.train.images[order]) / 255
+    labels = jnp.asarray(data.train.labels[order])
+
+    def loss(parameters, chosen):
+        logits = jobs.network().apply(
+            parameters, points[1].statistics, images[chosen], "running"
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits, labels[chosen]
+        ).mean()
+
+    gradients = np.stack(
+        [
+            ravel_pytree(jax.grad(loss)(points[1].parameters, np.arange(i, i + 4)))[0]
+            for i in range(0, 48, 4)
+        ]
+    ).astype(np.float64)
+    mean = gradients.mean(axis=0)
+    trace_covariance = 4 / 11 * np.sum((gradients - mean) ** 2)
+    square = mean @ mean - trace_covariance / 48
+    np.testing.assert_allclose(
+        found.values["noise_scale/simple/running"], trace_covariance / square, rtol=1e-3
+    )
+    assert set(found.detail["layers"]) == set(
+        measured["hessian/trace/running"][0].detail["layers"]
+    )
 
 
 def test_the_modes_measure_different_things(measured):

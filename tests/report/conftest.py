@@ -99,13 +99,27 @@ def measurements(group, seed):
             found[name] = search_record(
                 name, SHARPNESS[group, mode] * share * (1 + 0.1 * seed)
             )
+        layers = {
+            "a/kernel": {"trace": 70.0 + seed, "stderr": 0.5},
+            "b": {"trace": 30.0, "stderr": 0.1},
+        }
         found[f"hessian/trace/{mode}"] = record(
-            {f"hessian/trace/{mode}": 100.0 + seed}, stderr=1.0, probes=10
+            {f"hessian/trace/{mode}": 100.0 + seed},
+            stderr=1.0,
+            probes=10,
+            layers=layers,
         )
         if group == "LB":
             found[f"path/linear/{mode}"] = path_record(run_name("SB", seed))
     top = {"hessian/lambda_max/running": 20.0 * (1 + seed)}
-    found["hessian/lambda_max/running"] = record(top, residual=0.01, converged=True)
+    found["hessian/lambda_max/running"] = record(
+        top,
+        residual=0.01,
+        converged=True,
+        eigenvalues=[20.0 * (1 + seed), 7.0],
+        residuals=[0.01, 2.0],
+        all_converged=[True, False],
+    )
     return found
 
 

@@ -68,11 +68,11 @@ def built(pristine):
 
 def test_a_complete_study_gives_every_figure_and_lacks_nothing(built, pristine):
     page = built
-    figures = {"training_curves", "linear_path", "sharpness"}
+    figures = {"training_curves", "linear_path", "sharpness", "trace_by_layer"}
     assert {value for value in page.values("id") if value.startswith("figure-")} == {
         f"figure-{n}" for n in figures
     }
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
     assert {name for name in files(pristine) if name[-3:] in ("svg", "pdf")} == {
         f"{name}.{kind}" for name in figures for kind in ("svg", "pdf")
     }
@@ -110,7 +110,7 @@ def test_the_page_runs_and_loads_nothing(built, pristine):
 def test_every_figure_has_an_accessible_name(built):
     page = built
     labels = [value for value in page.values("aria-label") if value.endswith(".")]
-    assert len(labels) == page.tags.count("svg") == 3
+    assert len(labels) == page.tags.count("svg") == 4
     assert page.values("role").count("img") == 3
 
 

@@ -221,3 +221,16 @@ def test_a_second_ctrl_c_is_not_waited_for():
         assert stop.number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_finished_run_is_restored_and_not_trained(make_job, tmp_path):
+    job = make_job(tmp_path / "run")
+    state = loop.train(job)
+    same(loop.restore(job), state)
+
+
+def test_a_run_without_its_last_checkpoint_is_not_restored(make_job, tmp_path):
+    loop.train(make_job(tmp_path / "run", epochs=1))
+    longer = make_job(tmp_path / "run", epochs=2)
+    with pytest.raises(loop.MissingWeightsError, match="no whole checkpoint"):
+        loop.restore(longer)

@@ -1,0 +1,100 @@
+import io
+
+import numpy as np
+from rich.console import Console
+
+from bsexp import results
+from bsexp.report import curvature, page, summary
+from bsexp.report.folder import read
+from bsexp.report.noise_scale import noise_scales
+
+
+def density(outliers=()):
+    grid = np.linspace(-1, 3, 50)
+    mean = np.exp(-(grid**2))
+    return {
+        "settings": {},
+        "values": {"hessian/negative_share/running": 0.25},
+        "detail": {
+            "grid": grid.tolist(),
+            "mean": mean.tolist(),
+            "lower": (mean - 0.1).tolist(),
+            "upper": (mean + 0.1).tolist(),
+            "outliers": list(outliers),
+        },
+        "seconds": 1.0,
+    }
+
+
+def add(study, name, record):
+    for file in study.path.glob("runs/*/measurements.json"):
+        content = results.read_json(file)
+        content["measurements"][name] = record
+        results.write_json(file, content)
+
+
+def test_layers_stand_with_their_standard_errors(study):
+    rows = [row for row in curvature.layers(read(study.path)) if row.mode == "running"]
+    assert len(rows) == 6 * 2
+    assert (rows[0].name, rows[0].value) == ("a/kernel", "70.00 ± 0.50")
+    assert (rows[1].name, rows[1].value) == ("b", "30.00 ± 0.10")
+
+
+def test_eigenvalues_stand_with_their_residuals_and_say_which_did_not_converge(study):
+    rows = list(curvature.eigenvalues(read(study.path)))
+    assert len(rows) == 6 * 2
+    assert (rows[0].name, float(rows[0].value)) == ("λ1", 20.0)
+    assert float(rows[0].known) == 0.01
+    assert rows[1].known.endswith("not converged")
+
+
+def test_both_tables_are_printed(study):
+    console = Console(file=io.StringIO(), width=120)
+    curvature.print_details(read(study.path), console)
+    printed = console.file.getvalue()
+    assert "a/kernel" in printed
+    assert "70.00 ± 0.50" in printed
+    assert "not converged" in printed
+
+
+def test_bars_are_the_means_over_a_group_with_the_spread_between_its_runs(study):
+    groups = dict(curvature._groups_of_layers(read(study.path), "running"))
+    assert list(groups) == ["SB", "LB"]
+    np.testing.assert_allclose(groups["SB"]["a/kernel"], (71.0, 1.0))
+    np.testing.assert_allclose(groups["SB"]["b"], (30.0, 0.0))
+
+
+def test_one_run_has_its_standard_error_for_a_bar(make):
+    groups = dict(curvature._groups_of_layers(read(make(1).path), "running"))
+    np.testing.assert_allclose(groups["LB"]["a/kernel"], (70.0, 0.5))
+
+
+def test_the_density_has_a_line_a_band_and_triangles_for_each_run(study):
+    assert curvature.density(read(study.path)) is None
+    add(study, "hessian/density/running", density(outliers=(2.0, 2.5)))
+    figure = curvature.density(read(study.path))
+    (panel,) = figure.axes
+    assert len(panel.lines) == 2 * 6
+    assert len(panel.collections) == 6
+    assert list(panel.lines[1].get_xdata()) == [2.0, 2.5]
+    # A band that reaches below zero ends at the frame of the logarithmic axis.
+    assert min(panel.lines[0].get_ydata()) > 0
+
+
+def test_noise_scales_stand_with_their_intervals_and_infinity_is_written(study):
+    simple = {"value": 900.0, "low": 500.0, "high": float("inf")}
+    detail = {"examples": 64, "group_size": 4, "simple": simple}
+    record = {"settings": {}, "values": {}, "detail": detail, "seconds": 1.0}
+    add(study, "noise_scale/running", record)
+    rows = list(noise_scales(read(study.path)))
+    assert len(rows) == 6
+    assert (float(rows[0].value), float(rows[0].low)) == (900.0, 500.0)
+    assert rows[0].high == "∞"
+    assert rows[0].sample == "64 examples in groups of 4"
+
+
+def test_the_page_holds_both_tables(study):
+    folder = read(study.path)
+    html = page.render(folder, summary.summarise(study.path), {})
+    assert "The largest eigenvalues" in html
+    assert "The gradient noise scale" not in html
