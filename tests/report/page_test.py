@@ -111,7 +111,7 @@ def test_every_figure_has_an_accessible_name(built):
     page = built
     labels = [value for value in page.values("aria-label") if value.endswith(".")]
     assert len(labels) == page.tags.count("svg") == 4
-    assert page.values("role").count("img") == 3
+    assert page.values("role").count("img") == 4
 
 
 def test_hostile_words_are_shown_as_words(study):
