@@ -147,6 +147,10 @@ class Sharpness:
         "dimension of a random subspace in which to search as well; the paper's is 100, 0 leaves it out",
         check=between(0, 10_000),
     )
+    subspace_unit_columns: bool = option(
+        True,
+        "whether the subspace's normal columns are scaled to length 1 (to be checked against the paper, which does not say)",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -200,7 +200,11 @@ class _Laboratory:
             place.add_run_seconds(run, training=time.perf_counter() - began)
         place.set_status(run, "trained")
         point = task.Point(
-            run.name, state.parameters, state.statistics, loop.start(job).parameters
+            run.name,
+            state.parameters,
+            state.statistics,
+            loop.start(job).parameters,
+            optim.preconditioner(run.base.optimizer, state.optimizer),
         )
         self._points[run.name] = point
         return point

@@ -1,7 +1,7 @@
 """How curved is the loss where a run ended?
 
 For any finished run whose checkpoints are there: trace of the Hessian by layer with the Gauss-Newton matrix as control
-(exact but for what is left), largest eigenvalues, spectral density with its band, negative part and outliers,
+(exact but for what is left), largest eigenvalues, also as Adam sees them (arXiv:2207.14484), spectral density with its band, negative part and outliers,
 sharpness in the box of Keskar et al. 2017 (full space and a random subspace of dimension 100), in the balls of SAM
 (arXiv:2010.01412) and ASAM (arXiv:2102.11600), under noise, and the gradient noise scale (arXiv:1812.06162) plain and
 weighted with the Hessian. Every number has its error bar or says which bound it is; each names its batch-norm mode.
@@ -37,11 +37,14 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
         "hessian": {
             "eigenvalues": 5,
+            "preconditioned": True,
             "lanczos_iterations": 80,
             "trace_probes": 64,
             "trace_tolerance": 0.01,
         },
-        "sharpness": {"subspace": 100},
+        # With columns of length 1 phi is 1e-5 at F1's minima and drowns in rounding; with standard normal entries it
+        # has the order of the paper's Table 4.
+        "sharpness": {"subspace": 100, "subspace_unit_columns": False},
     }
     if arg == "smoke":
         config.measure.modes = ("running",)

@@ -56,3 +56,20 @@ def from_samples(
     return Estimate(
         float(exact + samples.mean()), float(deviation), num_matvecs, samples, stopped
     )
+
+
+def within(samples: np.ndarray, tolerance: float, exact: float = 0.0) -> bool:
+    """Say whether the 95 % interval's half-width is at most 1.96 tolerance of the estimate's size.
+
+    That is a relative standard error within the tolerance, made stricter where few samples make it uncertain.
+
+    Args:
+        samples: float64 [n], n at least 2.
+        tolerance: relative standard error.
+        exact: what is known without sampling.
+    """
+    found = from_samples(samples, 0, "", exact)
+    low, high = found.interval(0.95)
+    return (high - low) / 2 <= scipy.stats.norm.ppf(0.975) * tolerance * abs(
+        found.value
+    )

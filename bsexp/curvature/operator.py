@@ -143,7 +143,7 @@ def linearised(average: mean.Mean, field: Partial, x: Pytree) -> Operator:
 def preconditioned(operator: Operator, diagonal: Pytree) -> Operator:
     """Make the operator P^-1/2 A P^-1/2 of a positive diagonal P.
 
-    With P = sqrt(v) + epsilon of Adam's second moments v (`optim.adam_diagonal` reads them from the optimizer) its
+    With P = sqrt(v) + epsilon of Adam's second moments v its
     largest eigenvalue is the one that decides whether Adam is stable.
 
     Args:

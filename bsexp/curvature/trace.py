@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from bsexp.curvature import block, estimate, selection
 from bsexp.curvature.estimate import Estimate
@@ -219,7 +218,9 @@ def _sampled(
         moments = _merged(moments, left, right)
         spent += size
         totals = by_leaf.sum(axis=1)
-        if len(totals) >= LEAST_SAMPLES and _within(totals, known.sum(), tolerance):
+        if len(totals) >= LEAST_SAMPLES and estimate.within(
+            totals, tolerance, known.sum()
+        ):
             stopped = "tolerance"
             break
 
@@ -237,14 +238,6 @@ def _sampled(
         ),
         square=found(squares, exact.square),
     )
-
-
-def _within(samples: np.ndarray, exact: float, tolerance: float) -> bool:
-    """Say whether the relative standard error, widened for few samples, is within the tolerance."""
-    number = len(samples)
-    widened = scipy.stats.t.ppf(0.975, number - 1) / scipy.stats.norm.ppf(0.975)
-    stderr = samples.std(ddof=1) / np.sqrt(number)
-    return widened * stderr <= tolerance * abs(exact + samples.mean())
 
 
 def _leaf_sums(tree: Pytree) -> list[float]:

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
 from bsexp import config, counts
-from bsexp.curvature import lanczos, trace
+from bsexp.curvature import lanczos, operator, trace
 from bsexp.probes import evaluation
 from bsexp.probes.bench import Bench
 from bsexp.probes.task import DIAGONAL, HESSIAN_VECTOR, Measurement, Point, Task
@@ -57,6 +58,20 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
                 functools.partial(_eigenvalues, chosen, number, mode),
             )
         )
+        if chosen.preconditioned:
+            settings = {
+                **common,
+                "iterations": chosen.lanczos_iterations,
+                "tolerance": chosen.lanczos_tolerance,
+            }
+            listed.append(
+                Task(
+                    f"hessian/preconditioned/{mode}",
+                    settings,
+                    HESSIAN_VECTOR * number * EXPECTED_ITERATIONS,
+                    functools.partial(_preconditioned, chosen, number, mode),
+                )
+            )
     return listed
 
 
@@ -110,12 +125,42 @@ def _eigenvalues(
         tolerance=chosen.lanczos_tolerance,
     )
     detail = {
-        "residual": float(found.residuals[0]),
-        "converged": bool(found.converged[0]),
-        "matvecs": found.num_matvecs,
-        "examples": examples,
+        **_pairs(found, examples),
         "eigenvalues": found.values.tolist(),
         "residuals": found.residuals.tolist(),
         "all_converged": found.converged.tolist(),
     }
     return Measurement({f"hessian/lambda_max/{mode}": float(found.values[0])}, detail)
+
+
+def _preconditioned(
+    chosen: config.Hessian,
+    examples: int,
+    mode: str,
+    bench: Bench,
+    point: Point,
+) -> Measurement:
+    if point.preconditioner is None:
+        return Measurement({}, {"absent": "the optimizer keeps no second moments"})
+    objective = bench.objective(point.statistics, examples, mode)
+    found = lanczos.eigenpairs(
+        operator.preconditioned(
+            objective.hessian(point.parameters), point.preconditioner
+        ),
+        point.parameters,
+        jax.random.key(SEED),
+        1,
+        iterations=chosen.lanczos_iterations,
+        tolerance=chosen.lanczos_tolerance,
+    )
+    name = f"hessian/preconditioned/{mode}"
+    return Measurement({name: float(found.values[0])}, _pairs(found, examples))
+
+
+def _pairs(found: lanczos.Eigenpairs, examples: int) -> dict[str, Any]:
+    return {
+        "residual": float(found.residuals[0]),
+        "converged": bool(found.converged[0]),
+        "matvecs": found.num_matvecs,
+        "examples": examples,
+    }

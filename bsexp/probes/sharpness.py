@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -40,6 +41,7 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
             spaces["subspace"] = {
                 **settings,
                 "dimension": chosen.subspace,
+                "unit_columns": chosen.subspace_unit_columns,
                 "seed": SEED,
             }
         for (space, fixed), epsilon in itertools.product(
@@ -75,12 +77,6 @@ def _sharpness(
         return bench.objective(point.statistics, examples, mode)
 
     led = settings["guide_examples"] < settings["examples"]
-    key = jax.random.key(SEED)
-    chosen = (
-        subspace.random(key, point.parameters, settings["dimension"])
-        if "dimension" in settings
-        else None
-    )
     found = sharpness.keskar(
         loss(settings["examples"]),
         point.parameters,
@@ -88,7 +84,7 @@ def _sharpness(
         iterations=settings["lbfgsb_iterations"],
         steps=settings["ascent_steps"],
         guide=loss(settings["guide_examples"]) if led else None,
-        subspace=chosen,
+        subspace=_subspace(settings, point) if "dimension" in settings else None,
     )
     detail = {
         "loss_at_point": found.loss,
@@ -101,3 +97,13 @@ def _sharpness(
     # The paper's search alone stands beside the paper's value; the larger of the two is ours.
     values = {name: found.value, f"{name}/lbfgsb": found.searches["lbfgsb"].value}
     return Measurement(values, detail)
+
+
+def _subspace(settings: Mapping[str, int], point: Point) -> subspace.Subspace:
+    number = sum(leaf.size for leaf in jax.tree.leaves(point.parameters))
+    return subspace.random(
+        jax.random.key(SEED),
+        point.parameters,
+        settings["dimension"],
+        length=1.0 if settings["unit_columns"] else math.sqrt(number),
+    )

@@ -19,12 +19,14 @@ class Point(NamedTuple):
         parameters: x.
         statistics: running averages of batch norm.
         start: x_0, where its training began.
+        preconditioner: what Adam divides its steps by, a pytree like x; None for other optimizers.
     """
 
     run: str
     parameters: Any
     statistics: Any
     start: Any
+    preconditioner: Any | None = None
 
 
 class Measurement(NamedTuple):

@@ -29,6 +29,7 @@ _FAMILIES = {
         {
             "trace": "trace of the Hessian",
             "lambda_max": "λ_max of the Hessian",
+            "preconditioned": "λ_max of the Hessian as Adam sees it, P^-½ H P^-½",
             "negative_share": "share of Σ|λ| that is negative",
         },
     ),

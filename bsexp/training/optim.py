@@ -3,6 +3,7 @@
 import functools
 import inspect
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,32 @@ def build(optimizer: config.Optimizer) -> optax.GradientTransformation:
     return getattr(optax, optimizer.name)(
         optimizer.learning_rate, **optimizer.arguments
     )
+
+
+def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
+    """Return what Adam divides its steps by, sqrt(v / (1 - b2^t)) + eps, a pytree like the parameters.
+
+    None for an optimizer that does not keep second moments as Adam does.
+
+    Args:
+        optimizer: its configuration.
+        state: its Optax state.
+    """
+    kept = [
+        each
+        for each in jax.tree.leaves(
+            state, is_leaf=lambda each: isinstance(each, optax.ScaleByAdamState)
+        )
+        if isinstance(each, optax.ScaleByAdamState)
+    ]
+    if len(kept) != 1 or "b2" not in catalogue()[optimizer.name]:
+        return None
+    defaults = inspect.signature(getattr(optax, optimizer.name)).parameters
+    b2, eps = (
+        optimizer.arguments.get(name, defaults[name].default) for name in ("b2", "eps")
+    )
+    corrected = optax.tree.bias_correction(kept[0].nu, b2, kept[0].count)
+    return jax.tree.map(lambda v: jnp.sqrt(v) + eps, corrected)
 
 
 def error(optimizer: config.Optimizer) -> str:

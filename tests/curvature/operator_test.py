@@ -130,6 +130,26 @@ def test_the_order_of_the_examples_does_not_matter(order, size):
         )
 
 
+def test_a_preconditioned_operator_is_the_matrix_between_two_roots():
+    found = operator.objective(loss, operator.split(data(), 10))
+    _, _, hessian = dense(point())
+    diagonal = jax.tree.map(lambda leaf: 0.1 + leaf**2, point(3))
+    root = np.sqrt(ravel_pytree(diagonal)[0])
+    product = operator.preconditioned(found.hessian(point()), diagonal)
+    vector = point(4)
+    image = product(jax.tree.map(lambda leaf: leaf[None], vector))
+    expected = hessian @ (ravel_pytree(vector)[0] / root) / root
+    np.testing.assert_allclose(ravel_pytree(image)[0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("entry", [0.0, -1.0, np.nan, np.inf])
+def test_a_preconditioner_that_is_not_positive_is_refused(entry):
+    diagonal = jax.tree.map(jnp.ones_like, point())
+    diagonal["first"] = diagonal["first"].at[0, 0].set(entry)
+    with pytest.raises(ValueError, match="diagonal: every entry must be finite and"):
+        operator.preconditioned(lambda block: block, diagonal)
+
+
 @given(st.integers(1, 500), st.integers(1, 600))
 @settings(max_examples=100, deadline=None)
 def test_chunks_hold_every_example_once_and_differ_by_one_at_most(total, size):

@@ -1,4 +1,5 @@
 import math
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,9 +61,8 @@ def test_no_search_leaves_the_box():
         seen.append(np.asarray(point))
         return plain.value_and_gradient(point)
 
-    sharpness.keskar(
-        plain._replace(value_and_gradient=watched), x, 0.01, iterations=10, steps=10
-    )
+    seen_by = types.SimpleNamespace(value=plain.value, value_and_gradient=watched)
+    sharpness.keskar(seen_by, x, 0.01, iterations=10, steps=10)
     width = 0.01 * (np.abs(x) + 1)
     assert len(seen) >= 3
     assert all(np.all(np.abs(point - x) <= width * (1 + 1e-12)) for point in seen)
@@ -117,6 +117,58 @@ def test_a_guide_leads_but_the_value_is_the_whole_loss_s():
         led.searches["sign_ascent"].value, plain.searches["sign_ascent"].value
     )
     assert led.searches["sign_ascent"].evaluations == 2
+
+
+def test_moved_is_the_mean_share_of_the_box_that_the_best_point_used():
+    """Up to where |x + y| is 1.05 this function is linear in both coordinates, beyond it falls."""
+    ridge = lambda x: x[0] - 3 * jnp.maximum(x[0] - 1.05, 0) + 2 * x[1]  # noqa: E731
+    corner = measured(lambda x: x[0] + 2 * x[1], jnp.array([1.0, -3.0]))
+    assert {search.moved for search in corner.searches.values()} == {1.0}
+    inside = measured(ridge, jnp.array([1.0, -3.0]), steps=1, iterations=50)
+    # The box is +-0.2 and +-0.4: the ridge is a quarter of the way, the corner at the other end of the box.
+    best = inside.searches["lbfgsb"]
+    np.testing.assert_allclose(best.moved, (0.25 + 1) / 2, rtol=1e-6)
+    np.testing.assert_allclose(best.value, 100 * 0.85 / (1 - 5), rtol=1e-6)
+
+
+def test_the_value_is_the_best_of_all_evaluations_and_not_the_last():
+    """x - 6 x^2 rises by 0.04 up to the bound 0.1, where its slope points back: the second step is at x again."""
+    hill = lambda x: x[0] - 6 * x[0] ** 2  # noqa: E731
+    search = measured(hill, jnp.zeros(1), steps=2).searches["sign_ascent"]
+    assert (search.status, search.iterations, search.moved) == ("limit", 2, 1.0)
+    np.testing.assert_allclose(search.value, 4.0)
+
+
+def test_a_search_that_stalls_shows_it_in_moved():
+    """One iteration of L-BFGS-B from a nearly flat point goes as far as the gradient is long, and no further."""
+    x = jnp.full(3, 1e-7)
+    stalled = measured(lambda x: separable({"w": x}), x, iterations=1)
+    assert stalled.searches["lbfgsb"].status == "limit"
+    assert 0 < stalled.searches["lbfgsb"].moved < 1e-4
+    assert stalled.searches["sign_ascent"].moved == 1.0
+    assert stalled.best == "sign_ascent"
+
+
+def test_a_search_without_a_value_has_not_moved():
+    found = measured(separable, {"w": jnp.zeros(3)})
+    assert {search.moved for search in found.searches.values()} == {0.0}
+
+
+@pytest.mark.parametrize("broken", [jnp.inf, jnp.nan])
+def test_a_loss_that_is_not_finite_neither_counts_nor_passes_in_silence(broken):
+    """The first step, to (1.2, 0.8), is fine; the second, back to 1 in the second coordinate, is not."""
+
+    def cliff(x):
+        bowl = (x[0] - 0.99) ** 2 - 1e-3 * jnp.where(x[0] > 1.1, -x[1], x[1])
+        return jnp.where((x[0] > 1.1) & (x[1] > 0.9), broken, bowl)
+
+    search = measured(cliff, jnp.ones(2)).searches["sign_ascent"]
+    assert search.status == "failed"
+    assert search.message == "the loss was not finite at step 2"
+    assert search.iterations == 2
+    level, best = 0.01**2 - 1e-3, 0.21**2 + 1e-3 * 0.8
+    np.testing.assert_allclose(search.value, 100 * (best - level) / (1 + level))
+    assert search.moved == 1.0
 
 
 @pytest.mark.parametrize(
