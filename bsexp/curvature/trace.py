@@ -60,7 +60,7 @@ def hutchinson(
         like: a pytree that gives shapes and dtypes.
         key: random key; equal keys give equal probes.
         budget: most operator-vector products, at least 2.
-        tolerance: relative standard error to stop at; from few samples, one that is larger by t / 1.96, t the 97.5 %
+        tolerance: relative standard error to stop at; from few samples, one that is smaller by 1.96 / t, t the 97.5 %
             quantile of Student. With 0 the whole budget is spent.
         control: diagonal of what was subtracted from the operator of interest to make A.
 

@@ -1,0 +1,48 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bsexp.curvature import memory
+
+X = {"a": jnp.zeros((50, 400)), "b": jnp.zeros((400, 10))}
+DATA = np.zeros((600, 50), np.float32)
+
+
+def loss(x, batch):
+    return (jnp.tanh(batch @ x["a"]) @ x["b"]).sum(axis=1).mean()
+
+
+def test_a_chunk_takes_its_activations_and_a_block_its_copies():
+    parameters = 4 * sum(leaf.size for leaf in jax.tree.leaves(X))
+    small, large, block = (
+        memory.peak_bytes(loss, X, DATA[:size], vectors)
+        for size, vectors in ((100, 1), (200, 1), (100, 5))
+    )
+    assert block - small == 4 * memory.COPIES_OF_A_BLOCK * parameters
+    # At least what a product needs of each example: its input, and the hidden units of two passes.
+    assert large - small >= 100 * 4 * (50 + 2 * 400)
+    assert small >= (2 + memory.COPIES_OF_A_BLOCK) * parameters
+
+
+def test_shapes_are_enough():
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), X)
+    chunk = jax.ShapeDtypeStruct((100, 50), jnp.float32)
+    assert memory.peak_bytes(loss, shapes, chunk, 2) == memory.peak_bytes(
+        loss, X, DATA[:100], 2
+    )
+
+
+def test_the_chunk_size_is_the_largest_that_fits():
+    rest = DATA.nbytes
+    whole = memory.peak_bytes(loss, X, DATA, 2)
+    assert memory.chunk_size(loss, X, DATA, 2 * whole, vectors=2) == len(DATA)
+    limit = rest + memory.peak_bytes(loss, X, DATA[:150], 2)
+    size = memory.chunk_size(loss, X, DATA, limit, vectors=2)
+    # The line through two small sizes misses what the compiler rounds up.
+    assert 135 <= size <= 165
+
+
+def test_a_limit_below_one_example_is_refused():
+    with pytest.raises(ValueError, match="limit=1000: one example a chunk needs"):
+        memory.chunk_size(loss, X, DATA, 1_000)
