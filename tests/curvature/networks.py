@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from bsexp.curvature import composite
 from bsexp.models import dense
 
-EXAMPLES = 23
+EXAMPLES = 24  # three chunks of eight: one size, one compilation
 CLASSES = 3
 
 
@@ -112,12 +112,14 @@ def flat(tree):
 
 def hessian(case):
     vector, unravel = ravel_pytree(case.x)
-    return jax.hessian(lambda v: case.loss(unravel(v), case.data))(vector)
+    return jax.jit(jax.hessian(lambda v: case.loss(unravel(v), case.data)))(vector)
 
 
 def jacobian(case):
     vector, unravel = ravel_pytree(case.x)
-    return jax.jacobian(lambda v: case.predict(unravel(v), case.data[0]))(vector)
+    return jax.jit(jax.jacobian(lambda v: case.predict(unravel(v), case.data[0])))(
+        vector
+    )
 
 
 def per_example_gradients(case):
@@ -127,7 +129,14 @@ def per_example_gradients(case):
         alone = (inputs[None], target[None])
         return jax.grad(lambda v: case.loss(unravel(v), alone))(vector)
 
-    return jax.vmap(gradient)(*case.data)
+    return jax.jit(jax.vmap(gradient))(*case.data)
+
+
+_rows = jax.jit(jax.vmap(flat))
+
+
+def _block(unravel, rows):
+    return jax.jit(jax.vmap(unravel))(rows)
 
 
 def columns(product, x):
@@ -136,8 +145,7 @@ def columns(product, x):
     size = vector.size
     identity = jnp.eye(-(-size // 8) * 8, size, dtype=vector.dtype)
     parts = [
-        jax.vmap(flat)(product(jax.vmap(unravel)(identity[i : i + 8])))
-        for i in range(0, size, 8)
+        _rows(product(_block(unravel, identity[i : i + 8]))) for i in range(0, size, 8)
     ]
     return jnp.concatenate(parts)[:size]
 
