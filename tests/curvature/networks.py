@@ -135,18 +135,13 @@ def per_example_gradients(case):
 _rows = jax.jit(jax.vmap(flat))
 
 
-def _block(unravel, rows):
-    return jax.jit(jax.vmap(unravel))(rows)
-
-
 def columns(product, x):
     """Return an operator as a dense matrix, found eight columns at a time."""
     vector, unravel = ravel_pytree(x)
     size = vector.size
+    as_block = jax.jit(jax.vmap(unravel))
     identity = jnp.eye(-(-size // 8) * 8, size, dtype=vector.dtype)
-    parts = [
-        _rows(product(_block(unravel, identity[i : i + 8]))) for i in range(0, size, 8)
-    ]
+    parts = [_rows(product(as_block(identity[i : i + 8]))) for i in range(0, size, 8)]
     return jnp.concatenate(parts)[:size]
 
 
