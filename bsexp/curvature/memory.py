@@ -1,5 +1,6 @@
 """How much memory a Hessian-vector product takes, read from the compiled programs, and the chunk size that fits."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,8 +10,6 @@ from jax.tree_util import Partial
 from bsexp.curvature import mean, operator
 
 Pytree = Any
-# A block is held as it came, as single vectors, as their images and as the block of images.
-COPIES_OF_A_BLOCK = 4
 
 
 def peak_bytes(
@@ -30,9 +29,13 @@ def peak_bytes(
     Returns:
         Bytes on one device.
     """
-    linearisation, extra = _chunk_bytes(loss, x, chunk)
-    block = COPIES_OF_A_BLOCK * vectors * _bytes(x)
-    return _bytes(x) + _bytes(chunk) + block + kept * linearisation + extra
+    linearisation, making, applying = _chunk_bytes(loss, x, chunk)
+    vector = _bytes(x)
+    block = vectors * vector
+    # The block itself, and beside the linearisations: what making one takes; or the single vectors, their images so
+    # far, the newest image and what computing it takes; or at the end vectors, images and the block of images.
+    working = max(making, 2 * block + vector + applying, 3 * block)
+    return vector + _bytes(chunk) + block + kept * linearisation + working
 
 
 def chunk_size(
@@ -67,17 +70,18 @@ def chunk_size(
     return min(fitting, total)
 
 
-def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, int]:
-    """Return the bytes of one chunk's linearisation, and what making or applying it takes beside it."""
+def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, int, int]:
+    """Return the bytes of one chunk's linearisation, and what making it and applying it take beside it."""
     field = Partial(operator.gradient, operator.as_partial(loss))
-    made = mean.called.lower(operator.linearise, chunk, field, x).compile()
-    linear = jax.eval_shape(mean.called, operator.linearise, chunk, field, x)
-    applied = mean.called.lower(operator.apply, linear, x).compile()
-    size = _bytes(linear)
-    making, applying = made.memory_analysis(), applied.memory_analysis()
-    return size, max(
-        making.temp_size_in_bytes + making.output_size_in_bytes - size,
-        applying.temp_size_in_bytes + applying.output_size_in_bytes,
+    making = mean.called.lower(operator.linearise, chunk, field, x)
+    linear = jax.eval_shape(
+        functools.partial(mean.called, operator.linearise), chunk, field, x
+    )
+    applying = mean.called.lower(operator.apply, linear, x)
+    return (
+        _bytes(linear),
+        making.compile().memory_analysis().temp_size_in_bytes,
+        applying.compile().memory_analysis().temp_size_in_bytes,
     )
 
 
