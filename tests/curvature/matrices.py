@@ -22,3 +22,15 @@ def symmetric(spectrum, seed=0):
 
 def operator(matrix):
     return lambda block: block @ matrix
+
+
+def semicircle(dimension, seed=0):
+    """Eigenvalues of a random symmetric matrix: Wigner's semicircle on [-2, 2]."""
+    drawn = np.random.default_rng(seed).normal(size=(dimension, dimension))
+    return np.linalg.eigvalsh((drawn + drawn.T) / (2 * dimension) ** 0.5)
+
+
+def marchenko_pastur(dimension, seed=0):
+    """Eigenvalues of the covariance of twice as many samples: [0.086, 2.914], as of a Gauss-Newton matrix."""
+    drawn = np.random.default_rng(seed).normal(size=(dimension, 2 * dimension))
+    return np.linalg.eigvalsh(drawn @ drawn.T / (2 * dimension))
