@@ -171,6 +171,10 @@ class Hessian:
         check=not_negative,
     )
     eigenvalues: int = option(1, "largest eigenvalues to find", check=between(1, 1_000))
+    preconditioned: bool = option(
+        False,
+        "find the largest eigenvalue of the Hessian as Adam sees it as well, preconditioned by its second moments",
+    )
     lanczos_iterations: int = option(
         40,
         "most Lanczos iterations for the largest eigenvalue",

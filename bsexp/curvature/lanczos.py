@@ -410,34 +410,3 @@ def _checked(start: Pytree, like: Pytree) -> list[jax.Array]:
     if not bool(_finite(vectors)) or not any(bool(v.any()) for v in vectors):
         raise ValueError("start: must be finite and not zero")
     return vectors
-
-
-class Eigenpair(NamedTuple):
-    """The first of `Eigenpairs`, see there."""
-
-    value: float
-    vector: Pytree
-    residual: float
-    converged: bool
-    num_matvecs: int
-
-
-def largest(
-    operator: Operator,
-    like: Pytree,
-    key: jax.Array,
-    *,
-    iterations: int,
-    tolerance: float,
-) -> Eigenpair:
-    """Find the algebraically largest eigenvalue; arguments as in `eigenpairs`."""
-    found = eigenpairs(
-        operator, like, key, 1, iterations=iterations, tolerance=tolerance
-    )
-    return Eigenpair(
-        float(found.values[0]),
-        block.vector(found.vectors, 0),
-        float(found.residuals[0]),
-        bool(found.converged[0]),
-        found.num_matvecs,
-    )

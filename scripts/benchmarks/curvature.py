@@ -33,6 +33,7 @@ def rows() -> Iterator[dict[str, Any]]:
         yield from _values(name, point)
     point = points["SB"]
     yield from _limits(point)
+    yield _matmul()
     for peer in peers.all_at(point):
         yield from _products(point, peer)
         yield _trace(point, peer)
@@ -148,6 +149,20 @@ def _limits(point: f1.Point) -> Iterator[dict[str, Any]]:
                 "milliseconds_gradient": 1e3 * gradient_spent,
                 **_ratio("times_one_gradient", gradients, 1 / number),
             }
+
+
+def _matmul() -> dict[str, Any]:
+    """Compare matrix products, ours to PyTorch's: what of the ratios below is the BLAS's doing."""
+    ours, spent, ratios = timing.paired(
+        timing.matmul(), peers.matmul(timing.MATMUL_SIZE)
+    )
+    return {
+        "benchmark": "matrix product, JAX against PyTorch",
+        "size": timing.MATMUL_SIZE,
+        "gflops": 1e-9 * timing.MATMUL_OPERATIONS / ours,
+        "gflops_peer": 1e-9 * timing.MATMUL_OPERATIONS / spent,
+        **_ratio("ratio", ratios),
+    }
 
 
 def _products(point: f1.Point, peer: peers.Peer) -> Iterator[dict[str, Any]]:

@@ -160,6 +160,12 @@ def with_eigenthings(network: nn.Module, batch: Any) -> Peer:
     )
 
 
+def matmul(size: int) -> Callable[[], Any]:
+    """Return a call of one product of two square matrices of ``size``."""
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+    return lambda: matrix @ matrix
+
+
 def _name(package: str) -> str:
     return f"{package} {metadata.version(package)}, torch {torch.__version__}"
 

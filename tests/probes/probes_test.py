@@ -31,7 +31,11 @@ MEASURE = config.Measure(
         subspace=5,
     ),
     hessian=config.Hessian(
-        examples=100, trace_probes=4, lanczos_iterations=8, eigenvalues=2
+        examples=100,
+        trace_probes=4,
+        lanczos_iterations=8,
+        eigenvalues=2,
+        preconditioned=True,
     ),
     density=config.Density(examples=100, starts=2, iterations=4),
     flatness=config.Flatness(
@@ -59,8 +63,9 @@ def points(data):
     parameters, statistics = model.init(jax.random.key(0))
     moved = jax.tree.map(lambda leaf: 1.1 * leaf, parameters)
     _, other = model.train(parameters, statistics, jnp.asarray(data.train.images) / 255)
+    twos = jax.tree.map(lambda leaf: jnp.full_like(leaf, 2), parameters)
     return Point("a", parameters, statistics, parameters), Point(
-        "b", moved, other, parameters
+        "b", moved, other, parameters, preconditioner=twos
     )
 
 
@@ -92,8 +97,10 @@ def test_every_task_of_every_mode_is_there(measured):
         "distance_from_start",
         "hessian/trace/running",
         "hessian/lambda_max/running",
+        "hessian/preconditioned/running",
         "hessian/trace/batch",
         "hessian/lambda_max/batch",
+        "hessian/preconditioned/batch",
         "sharpness/full/1e-3/running",
         "sharpness/subspace/1e-3/running",
         "sharpness/full/1e-3/batch",
@@ -195,6 +202,26 @@ def test_with_the_gauss_newton_matrix_as_control_the_trace_is_far_better_known(
     plain = trace.hutchinson(*hessian, jax.random.key(3), 16)
     assert abs(plain.value - value) <= 4 * np.hypot(plain.stderr, running["stderr"])
     assert running["stderr"] * 4**0.5 < plain.stderr * 16**0.5
+
+
+def test_the_preconditioned_eigenvalue_is_that_of_the_divided_hessian(measured):
+    """A preconditioner of twos halves every eigenvalue."""
+    for mode in ("running", "batch"):
+        plain, halved = (
+            measured[f"hessian/{name}/{mode}"][0].values[f"hessian/{name}/{mode}"]
+            for name in ("lambda_max", "preconditioned")
+        )
+        np.testing.assert_allclose(halved, plain / 2, rtol=2e-2)
+
+
+def test_without_second_moments_there_is_no_preconditioned_eigenvalue(data, points):
+    bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
+    chosen = next(
+        task
+        for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST})
+        if task.name == "hessian/preconditioned/running"
+    )
+    assert chosen.measure(bench, points[0]).values == {}
 
 
 def test_the_density_integrates_to_one_and_its_top_is_lambda_max(measured):

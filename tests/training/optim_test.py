@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -63,3 +64,27 @@ def test_arguments_reach_optax():
 def test_arguments_that_optax_cannot_use_are_told_before_anything_starts(arguments):
     assert optim.error(config.Optimizer()) == ""
     assert "Error: " in optim.error(config.Optimizer(arguments=arguments))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "nadam"])
+def test_the_preconditioner_is_what_the_optimizer_divides_by(name):
+    """After one step from zero, v / (1 - b2) = g^2, whatever b2 is."""
+    optimizer = config.Optimizer(name=name, arguments={"b2": 0.9, "eps": 1e-3})
+    transformation = optim.build(optimizer)
+    parameters = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+    gradient = jax.tree.map(lambda leaf: -leaf, parameters)
+    _, state = transformation.update(
+        gradient, transformation.init(parameters), parameters
+    )
+    found = optim.preconditioner(optimizer, state)
+    jax.tree.map(
+        lambda got, leaf: np.testing.assert_allclose(got, leaf + 1e-3, rtol=1e-5),
+        found,
+        parameters,
+    )
+
+
+def test_an_optimizer_without_second_moments_has_no_preconditioner():
+    optimizer = config.Optimizer(name="sgd", learning_rate=0.1)
+    state = optim.build(optimizer).init({"w": jnp.ones(2)})
+    assert optim.preconditioner(optimizer, state) is None
