@@ -23,6 +23,7 @@ from bsexp import environment, results
 from bsexp.curvature import (
     composite,
     density,
+    gram,
     noise_scale,
     operator,
     perturbation,
@@ -288,13 +289,13 @@ def _noise_scale_rows(network: Network) -> Iterator[Row]:
 
         def products(
             seed: int, kind: str, groups: int = groups, size: int = size
-        ) -> noise_scale.Gram:
+        ) -> gram.Gram:
             order = np.random.default_rng(seed).permutation(len(labels))
             chosen = order[: groups * size]
             data = inputs[chosen], labels[chosen]
             if kind == "simple":
-                return noise_scale.gram(loss, data, x, size)
-            return noise_scale.curved_gram(loss, data, x, _product(hessian), size)
+                return gram.plain(loss, data, x, size)
+            return gram.curved(loss, data, x, _product(hessian), size)
 
         for kind, truth in truths.items():
 

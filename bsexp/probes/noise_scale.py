@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bsexp import config
-from bsexp.curvature import noise_scale
+from bsexp.curvature import gram, noise_scale
 from bsexp.probes.bench import Bench
 from bsexp.probes.task import GRADIENT, HESSIAN_VECTOR, Measurement, Point, Task
 
@@ -38,8 +38,8 @@ def _noise_scale(examples: int, size: int, bench: Bench, point: Point) -> Measur
         bench.batch(examples),
         bench.objective(point.statistics, examples, MODE),
     )
-    plain = noise_scale.gram(loss, data, x, size)
-    curved = noise_scale.curved_gram(loss, data, x, objective.hessian(x), size)
+    plain = gram.plain(loss, data, x, size)
+    curved = gram.curved(loss, data, x, objective.hessian(x), size)
     bench.spent(2 * GRADIENT * examples)
     simple, weighted = noise_scale.estimate(plain), noise_scale.estimate(curved)
     detail = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from bsexp.curvature import noise_scale, operator
+from bsexp.curvature import gram, noise_scale, operator
 
 pytestmark = pytest.mark.usefixtures("float64")
 EXAMPLES = 256
@@ -64,7 +64,7 @@ def grouped(gradients, size):
 def of(gradients, size=1, weights=1.0, **options):
     """Estimate from gradients [K, n] themselves, of groups of ``size``, with H = diag(weights)."""
     products = (gradients * weights) @ gradients.T
-    return noise_scale.estimate(noise_scale.Gram({"": products}, size), **options)
+    return noise_scale.estimate(gram.Gram({"": products}, size), **options)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def of(gradients, size=1, weights=1.0, **options):
 def test_products_are_those_of_dense_gradients_whatever_the_group_and_the_tile(
     size, vectors, monkeypatch
 ):
-    monkeypatch.setattr(noise_scale, "TILE_BYTES", vectors * 50 * 8)
-    found = noise_scale.gram(loss, data(), point(), size)
+    monkeypatch.setattr(gram, "TILE_BYTES", vectors * 50 * 8)
+    found = gram.plain(loss, data(), point(), size)
     assert found.group_size == size
     assert list(found.layers) == LEAVES
     for path, leaf in per_example_gradients()[1].items():
@@ -88,8 +88,8 @@ def test_products_are_those_of_dense_gradients_whatever_the_group_and_the_tile(
 def test_curved_products_are_those_of_the_dense_hessian_and_its_rows(
     vectors, monkeypatch
 ):
-    monkeypatch.setattr(noise_scale, "TILE_BYTES", vectors * 50 * 8)
-    found = noise_scale.curved_gram(loss, data(), point(), hessian(), 32)
+    monkeypatch.setattr(gram, "TILE_BYTES", vectors * 50 * 8)
+    found = gram.curved(loss, data(), point(), hessian(), 32)
     gradients = grouped(per_example_gradients()[0], 32)
     images = gradients @ dense_hessian()
     ends = np.cumsum([5, 30, 15])
@@ -101,7 +101,7 @@ def test_curved_products_are_those_of_the_dense_hessian_and_its_rows(
 
 
 def test_one_example_a_group_gives_the_dense_covariance_and_gradient():
-    found = noise_scale.estimate(noise_scale.gram(loss, data(), point()))
+    found = noise_scale.estimate(gram.plain(loss, data(), point()))
     gradients, _ = per_example_gradients()
     trace = np.trace(np.cov(gradients.T))
     square = np.sum(gradients.mean(axis=0) ** 2) - trace / EXAMPLES
@@ -112,9 +112,7 @@ def test_one_example_a_group_gives_the_dense_covariance_and_gradient():
 
 
 def test_with_the_hessian_it_gives_the_dense_weighted_covariance_and_gradient():
-    found = noise_scale.estimate(
-        noise_scale.curved_gram(loss, data(), point(), hessian(), 2)
-    )
+    found = noise_scale.estimate(gram.curved(loss, data(), point(), hessian(), 2))
     gradients, matrix = grouped(per_example_gradients()[0], 2), dense_hessian()
     trace = 2 * np.trace(matrix @ np.cov(gradients.T))
     mean = gradients.mean(axis=0)
@@ -128,8 +126,8 @@ def test_with_the_hessian_it_gives_the_dense_weighted_covariance_and_gradient():
 def test_the_two_size_estimate_agrees_with_the_per_example_one_within_their_intervals(
     size,
 ):
-    alone = noise_scale.by_layer(noise_scale.gram(loss, data(), point()))
-    together = noise_scale.by_layer(noise_scale.gram(loss, data(), point(), size))
+    alone = noise_scale.by_layer(gram.plain(loss, data(), point()))
+    together = noise_scale.by_layer(gram.plain(loss, data(), point(), size))
     for path in LEAVES:
         assert alone[path].low < together[path].value < alone[path].high
         assert together[path].low < alone[path].value < together[path].high
@@ -139,13 +137,13 @@ def test_the_two_size_estimate_agrees_with_the_per_example_one_within_their_inte
 
 
 def test_layers_add_up_and_each_is_estimated_by_itself():
-    products = noise_scale.gram(loss, data(), point(), 4)
+    products = gram.plain(loss, data(), point(), 4)
     whole, layers = noise_scale.estimate(products), noise_scale.by_layer(products)
     assert list(layers) == LEAVES
     for name in ("trace_covariance", "squared_gradient"):
         total = sum(getattr(layer, name) for layer in layers.values())
         np.testing.assert_allclose(total, getattr(whole, name), rtol=1e-12)
-    part = noise_scale.Gram({"second": products.layers["second"]}, 4)
+    part = gram.Gram({"second": products.layers["second"]}, 4)
     assert layers["second"] == noise_scale.estimate(part)
 
 
@@ -285,8 +283,8 @@ def test_where_the_sign_of_the_trace_is_not_clear_nothing_is_claimed():
 
 def test_single_precision_gives_the_same_to_its_rounding():
     x, few = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (point(), data()[0]))
-    single = noise_scale.gram(loss, (few, data()[1]), x, 2)
-    double = noise_scale.gram(loss, data(), point(), 2)
+    single = gram.plain(loss, (few, data()[1]), x, 2)
+    double = gram.plain(loss, data(), point(), 2)
     a, b = noise_scale.estimate(single), noise_scale.estimate(double)
     for name in ("value", "low", "high"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-4)
@@ -299,25 +297,25 @@ def infinite_loss(x, batch):
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (lambda: noise_scale.gram(loss, data(), point(), 0), "group_size=0: "),
+        (lambda: gram.plain(loss, data(), point(), 0), "group_size=0: "),
         (
-            lambda: noise_scale.gram(loss, data(), point(), 3),
+            lambda: gram.plain(loss, data(), point(), 3),
             "group_size=3: must be >= 1 and divide the number of examples 256",
         ),
         (
-            lambda: noise_scale.gram(loss, data(), point(), 256),
+            lambda: gram.plain(loss, data(), point(), 256),
             "data: 256 examples are fewer than 2 groups of 256",
         ),
         (
-            lambda: noise_scale.gram(loss, (data()[0], data()[1][:8]), point(), 4),
+            lambda: gram.plain(loss, (data()[0], data()[1][:8]), point(), 4),
             "data: ",
         ),
         (
-            lambda: noise_scale.gram(infinite_loss, data(), point(), 4),
+            lambda: gram.plain(infinite_loss, data(), point(), 4),
             "x: the gradient of a group there is not finite",
         ),
         (
-            lambda: noise_scale.curved_gram(
+            lambda: gram.curved(
                 loss,
                 data(),
                 point(),
