@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import scipy.stats
 
-from bsexp.curvature import block, estimate, lanczos
+from bsexp.curvature import block, estimate, krylov
 from bsexp.curvature.estimate import Estimate
 
 # Residual over distance to the next node, below which a node is one eigenvalue and not a summary of many. Measured on
@@ -88,8 +88,8 @@ class Outliers(NamedTuple):
 
 
 def lanczos_quadrature(
-    operator: lanczos.Operator,
-    like: lanczos.Pytree,
+    operator: krylov.Operator,
+    like: krylov.Pytree,
     key: jax.Array,
     *,
     starts: int,
@@ -119,12 +119,12 @@ def lanczos_quadrature(
         )
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: must be > 0")
-    multiply = lanczos.flat_product(operator, like)
-    rows: list[lanczos.Ritz] = []
-    for first in range(0, starts, lanczos.BLOCK):
-        number = min(lanczos.BLOCK, starts - first)
+    multiply = krylov.flat_product(operator, like)
+    rows: list[krylov.Ritz] = []
+    for first in range(0, starts, krylov.BLOCK):
+        number = min(krylov.BLOCK, starts - first)
         signs = block.rademacher(jax.random.fold_in(key, first), like, number)
-        rows += _group(lanczos.flat_vectors(signs), multiply, iterations)
+        rows += _group(krylov.flat_vectors(signs), multiply, iterations)
     longest = max(len(row.values) for row in rows)
 
     def padded(row: np.ndarray, filler: float) -> np.ndarray:
@@ -141,14 +141,14 @@ def lanczos_quadrature(
 
 
 def _group(
-    vectors: list[jax.Array], multiply: lanczos.Product, iterations: int
-) -> list[lanczos.Ritz]:
+    vectors: list[jax.Array], multiply: krylov.Product, iterations: int
+) -> list[krylov.Ritz]:
     """Run Lanczos from each vector, in lockstep; where a space is invariant, nothing waits to be multiplied."""
-    spaces = [lanczos.Krylov() for _ in vectors]
+    spaces = [krylov.Krylov() for _ in vectors]
     for space, vector in zip(spaces, vectors, strict=True):
         space.append(vector, 1.0)
     for _ in range(iterations):
-        lanczos.advance(spaces, multiply)
+        krylov.advance(spaces, multiply)
     return [space.ritz() for space in spaces]
 
 
@@ -217,7 +217,7 @@ def curve(density: Density, grid: np.ndarray, width: float) -> Curve:
     """Smooth the density by a Gaussian: mean over starts of sum_i w_i N(x; theta_i, width^2).
 
     The band is mean -+ t stderr over the starts, Student's t with starts - 1 degrees of freedom: where the smoothed
-    density of all eigenvalues lies with 95 %, at each point by itself. Measured with 8 starts: 94 to 95 % within a bulk,
+    density of all eigenvalues lies with 95 %, at each point by itself. Measured with 8 starts: 93 to 95 % within a bulk,
     84 % over a lone eigenvalue, whose weights are far from normal (91 % with 40). The band holds the chance of the
     starts, not the error of the quadrature: choose a width above the distance between nodes.
 

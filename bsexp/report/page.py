@@ -147,10 +147,20 @@ def _search(run: Run, measure: str, detail: Mapping[str, Any]) -> Search:
         status=f"{words}, far below sign ascent" if behind else words,
         message=str(quasi_newton.get("message", "")),
         effort=", ".join(
-            f"{count} {what}" for count, what in counts if count is not None
+            [
+                *(f"{count} {what}" for count, what in counts if count is not None),
+                *_moved(quasi_newton),
+            ]
         ),
         found_nothing=behind or status in FOUND_NOTHING,
     )
+
+
+def _moved(search: Mapping[str, Any]) -> Iterator[str]:
+    """How far from the point the best one lies, where the search recorded it."""
+    share = number(search.get("moved"))
+    if math.isfinite(share):
+        yield f"went {100 * share:.2g} % of the way to the faces of the box"
 
 
 def _value(search: Mapping[str, Any]) -> str:

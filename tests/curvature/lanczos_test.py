@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from curvature import matrices
 
-from bsexp.curvature import lanczos
+from bsexp.curvature import krylov, lanczos
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -88,11 +88,11 @@ def test_the_residuals_are_the_true_ones_and_bound_the_errors():
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_the_residuals_a_space_knows_without_a_product_are_the_true_ones(steps):
     matrix = matrices.symmetric(np.linspace(0, 1, 30))
-    space = lanczos.Krylov()
+    space = krylov.Krylov()
     for vector in np.random.default_rng(0).normal(size=(3, 30)):
         space.append(jnp.asarray(vector), 1.0)
     for _ in range(steps):
-        lanczos.advance([space], lambda vectors: [matrix @ v for v in vectors])
+        krylov.advance([space], lambda vectors: [matrix @ v for v in vectors])
     ritz = space.ritz()
     vectors = np.array(space.combined(ritz.weights))
     true = np.linalg.norm(vectors @ matrix - ritz.values[:, None] * vectors, axis=1)

@@ -53,6 +53,7 @@ def search_record(name, value, status="limit"):
         "message": "STOP: limit",
         "evaluations": 12,
         "iterations": 10,
+        "moved": 0.034,
     }
     searches = {"lbfgsb": lbfgsb, "sign_ascent": {"value": value, "evaluations": 11}}
     detail = {
