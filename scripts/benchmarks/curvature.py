@@ -1,4 +1,4 @@
-"""The Hessian of F1 against three PyTorch libraries and the arithmetic limit: values, times, memory."""
+"""The Hessian of F1 against three PyTorch libraries and the arithmetic limit: values, times, memory, the trace to 1 %."""
 
 import functools
 import statistics
@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import torch
-from benchmarks import f1, memory, peers, timing
+from benchmarks import f1, memory, peers, timing, trace_cost
 
 from bsexp.curvature import block, lanczos, trace
 
 BATCH_SIZES = {"SB": 256, "LB": 6_000}
 BLOCKS = (1, 4, 8)
+PEER_BLOCKS = (1, 4)
 PROBES = 8
 # Whether the gradient's linearisation (in PyTorch: its graph) was there before the timed call.
 KEPT, ANEW = "kept from before", "in the call"
@@ -37,7 +38,8 @@ def rows() -> Iterator[dict[str, Any]]:
     for peer in peers.all_at(point):
         yield from _products(point, peer)
         yield _trace(point, peer)
-    yield from memory.rows(BLOCKS)
+    yield from memory.rows({"F1": BLOCKS, "C2": (1, 4)})
+    yield from trace_cost.rows(points)
 
 
 def _values(name: str, point: f1.Point) -> Iterator[dict[str, Any]]:
@@ -167,7 +169,7 @@ def _matmul() -> dict[str, Any]:
 
 def _products(point: f1.Point, peer: peers.Peer) -> Iterator[dict[str, Any]]:
     """Compare products to a peer's, like with like: both from what was kept, or both from nothing."""
-    for number in BLOCKS:
+    for number in PEER_BLOCKS:
         ours = _calls(point, number)
         for linearisation, theirs in _peer_calls(point, peer, number).items():
             spent, peer_spent, ratios = timing.paired(ours[linearisation], theirs)

@@ -1,6 +1,6 @@
-"""Peak memory of a block of Hessian-vector products of F1: predicted from the compiled programs, and measured.
+"""Peak memory of a block of Hessian-vector products of F1 and of C2: predicted from the compiled programs, and measured.
 
-Each measurement is a process of its own, python -m benchmarks.memory NUMBER: what an allocator holds from before hides
+Each measurement is a process of its own, python -m benchmarks.memory NETWORK NUMBER: what an allocator holds from before hides
 what is allocated next.
 """
 
@@ -15,65 +15,56 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from benchmarks import f1
+from benchmarks import c2, f1
 
-from bsexp.curvature import block
+from bsexp.curvature import block, memory, operator
 
 SCRIPTS = Path(__file__).parent.parent
 MIB = 2**20
 
 
-def rows(numbers: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+def rows(numbers: dict[str, tuple[int, ...]]) -> Iterator[dict[str, Any]]:
     """Compare the peak of one linearisation and a block of products with its prediction; on Linux alone."""
     # A fixed threshold makes glibc give back at once what is freed.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    for number in numbers:
-        command = [sys.executable, "-m", "benchmarks.memory", str(number)]
+    for network, number in ((name, k) for name, ks in numbers.items() for k in ks):
+        command = [sys.executable, "-m", "benchmarks.memory", network, str(number)]
         said = subprocess.run(  # noqa: S603 - our own words
             command, cwd=SCRIPTS, env=environment, check=True, stdout=subprocess.PIPE
         ).stdout
-        predicted, measured = json.loads(said)
+        parameters, examples, predicted, held, measured = json.loads(said)
         yield {
-            "benchmark": "peak memory of Hessian-vector products of F1, one chunk",
-            "examples": f1.EXAMPLES,
+            "benchmark": f"peak memory of Hessian-vector products of {network}, one chunk",
+            "parameters": parameters,
+            "examples": examples,
             "block": number,
             "mib_predicted": predicted / MIB,
-            "mib_measured": measured / MIB,
-            "ratio": predicted / measured,
+            "mib_measured": (held + measured) / MIB,
+            "ratio": predicted / (held + measured),
+            "ratio_beyond_what_was_held": (predicted - held) / measured,
         }
 
 
-def main(number: int) -> int:
-    """Print [predicted, measured] bytes beyond the weights, the data and the block itself."""
+def main(network: str, number: int) -> int:
+    """Print parameters, examples, and bytes: predicted, held before (weights, data, the block), grown by."""
     # Dispatched ahead, Python may or may not have let go of a vector when the next one is computed.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    point = f1.train(f1.EXAMPLES, epochs=0)
-    vectors = block.normal(jax.random.key(0), point.parameters, number)
-    objective = f1.objective(point, chunk=f1.EXAMPLES)
-    measured = growth(lambda: objective.hessian(point.parameters)(vectors))
-    print(json.dumps([predicted(point, number), measured]))
+    loss, x, data = _problem(network)
+    vectors = block.normal(jax.random.key(0), x, number)
+    objective = operator.objective(loss, [data])
+    grown = growth(lambda: objective.hessian(x)(vectors))
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((x, data, vectors)))
+    predicted = memory.peak_bytes(loss, x, data, number)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(x))
+    print(json.dumps([parameters, len(data[1]), predicted, held, grown]))
     return 0
 
 
-def predicted(point: f1.Point, number: int) -> int:
-    """Add up what is alive at once: first the linearisation; then it, the vectors one by one and their images.
-
-    To these belongs the working memory of the product that is being computed, or at the end the images put together.
-    """
-    loss, batch, x = f1.loss(point), (point.inputs, point.labels), point.parameters
-    linearise = jax.jit(
-        lambda loss, x, batch: jax.linearize(lambda x: jax.grad(loss)(x, batch), x)[1]
-    ).lower(loss, x, batch)
-    linear = linearise.out_info
-    apply = jax.jit(lambda linear, vector: linear(vector)).lower(linear, x)
-    first = linearise.compile().memory_analysis()
-    second = apply.compile().memory_analysis()
-    vectors = number * second.output_size_in_bytes
-    return first.output_size_in_bytes + max(
-        first.temp_size_in_bytes,
-        2 * vectors + second.temp_size_in_bytes,
-        3 * vectors,
-    )
+def _problem(network: str) -> tuple[operator.Loss, Any, Any]:
+    if network == "C2":
+        return c2.loss, c2.start(), c2.data()
+    point = f1.train(f1.EXAMPLES, epochs=0)
+    return f1.loss(point), point.parameters, (point.inputs, point.labels)
 
 
 def growth(call: Callable[[], Any]) -> int:
@@ -94,4 +85,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -17,6 +17,7 @@ from bsexp.probes import bench
 SAMPLES = 200  # from which the spread of one sample is known to 5 %
 DIRECTIONS = 30
 TARGET = 0.01  # relative standard error
+FIGURE = Path(__file__).parents[2] / "results" / "benchmarks" / "trace_cost.svg"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
@@ -36,8 +37,8 @@ class Method(NamedTuple):
     product_seconds: float
 
 
-def rows(points: dict[str, f1.Point], folder: Path) -> Iterator[dict[str, Any]]:
-    """Measure every method's cost at every point, and draw error against cost into ``folder``."""
+def rows(points: dict[str, f1.Point]) -> Iterator[dict[str, Any]]:
+    """Measure every method's cost at every point, and draw error against cost."""
     curves: dict[str, dict[str, tuple[float, float]]] = {}
     for name, point in points.items():
         curves[name] = {}
@@ -49,7 +50,7 @@ def rows(points: dict[str, f1.Point], folder: Path) -> Iterator[dict[str, Any]]:
             row["times_cheaper_than_hutchinson"] = plain / row["products_of_time"]
             curves[name][method.name] = curve
             yield row
-    _draw(curves, folder / "trace_cost.svg")
+    _draw(curves, FIGURE)
 
 
 def _row(
