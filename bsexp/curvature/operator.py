@@ -84,7 +84,7 @@ def objective(
         loss: (x, batch) -> scalar, the mean over the batch's examples.
         chunks: from `split`, or spread over devices by `mean.spread`; what of a batch is shared within it (batch
             statistics, say) is shared by the chunk.
-        accumulation: how gradients and products are summed over chunks, one of `mean.ACCUMULATIONS`.
+        accumulation: how gradients and products are summed over chunks, one of `accumulation.ACCUMULATIONS`.
 
     Raises:
         ValueError: ``chunks`` is empty, or ``accumulation`` is unknown; at x: a parameter is not finite.

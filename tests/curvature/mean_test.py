@@ -54,8 +54,14 @@ everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 text = mean.reduce_over_devices.lower(total, everywhere).compile().as_text()
 started = [line for line in text.splitlines() if " all-reduce(" in line or " all-reduce-start(" in line]
 assert len(started) == 1, started
-text = mean.called_on_each.lower(operator.linearise, mesh, "data", placed.rounds[0][0], jax.tree_util.Partial(lambda y, x, b: y), x).compile().as_text()
-assert "all-reduce" not in text
+Partial = jax.tree_util.Partial
+loss = Partial(composite.mean_loss, Partial(composite.CROSS_ENTROPY.loss), Partial(predict))
+for function in (operator.linearise, operator.apply):
+    own, shared = placed.rounds[0], (Partial(operator.gradient, loss), x)
+    if function is operator.apply:
+        own, shared = mean.called_on_each(operator.linearise, mesh, "data", own, *shared), (x,)
+    text = mean.called_on_each.lower(function, mesh, "data", own, *shared).compile().as_text()
+    assert "all-reduce" not in text
 print("equal")
 """
 
