@@ -119,9 +119,7 @@ def _group_size(
         traced = jax.make_jaxpr(run)(group, factor, predict, share, x)
         return _computed_bytes(traced.jaxpr)
 
-    longest = mean.count(average.chunks[0])
-    added = size(2) - size(1) if longest > 1 else 0
-    return max(1, GROUP_BYTES // max(added, 1))
+    return max(1, GROUP_BYTES // max(size(2) - size(1), 1))
 
 
 def _computed_bytes(jaxpr: Any) -> int:
