@@ -173,7 +173,7 @@ class Hessian:
     eigenvalues: int = option(1, "largest eigenvalues to find", check=between(1, 1_000))
     preconditioned: bool = option(
         False,
-        "find the largest eigenvalue of the Hessian as Adam sees it as well, preconditioned by its second moments",
+        "find the largest eigenvalue of the Hessian as Adam sees it as well, preconditioned by its second moments; in mode batch",
     )
     lanczos_iterations: int = option(
         40,

@@ -8,7 +8,7 @@ weighted with the Hessian. Every number has its error bar or says which bound it
 
     python -m bsexp.main --config=experiments/curvature.py --config.run=results/sharp_minima/runs/NAME
 
-About 10 minutes for F1 on two CPU cores, most of them for the density (--config.measure.density.iterations) and the
+About 11 minutes for F1 on two CPU cores, most of them for the density (--config.measure.density.iterations) and the
 curved noise scale (--config.measure.noise_scale.groups). Committed results hold no checkpoints: train a study in a
 --workdir of your own first. The outcome goes to results/curvature, a folder for each run in it.
 

@@ -97,7 +97,6 @@ def test_every_task_of_every_mode_is_there(measured):
         "distance_from_start",
         "hessian/trace/running",
         "hessian/lambda_max/running",
-        "hessian/preconditioned/running",
         "hessian/trace/batch",
         "hessian/lambda_max/batch",
         "hessian/preconditioned/batch",
@@ -206,12 +205,11 @@ def test_with_the_gauss_newton_matrix_as_control_the_trace_is_far_better_known(
 
 def test_the_preconditioned_eigenvalue_is_that_of_the_divided_hessian(measured):
     """A preconditioner of twos halves every eigenvalue."""
-    for mode in ("running", "batch"):
-        plain, halved = (
-            measured[f"hessian/{name}/{mode}"][0].values[f"hessian/{name}/{mode}"]
-            for name in ("lambda_max", "preconditioned")
-        )
-        np.testing.assert_allclose(halved, plain / 2, rtol=2e-2)
+    plain, halved = (
+        measured[f"hessian/{name}/batch"][0].values[f"hessian/{name}/batch"]
+        for name in ("lambda_max", "preconditioned")
+    )
+    np.testing.assert_allclose(halved, plain / 2, rtol=2e-2)
 
 
 def test_without_second_moments_there_is_no_preconditioned_eigenvalue(data, points):
@@ -219,7 +217,7 @@ def test_without_second_moments_there_is_no_preconditioned_eigenvalue(data, poin
     chosen = next(
         task
         for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST})
-        if task.name == "hessian/preconditioned/running"
+        if task.name == "hessian/preconditioned/batch"
     )
     assert chosen.measure(bench, points[0]).values == {}
 
