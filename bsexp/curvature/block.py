@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 Pytree = Any
+# Vectors that share one call of an operator; more of them cost memory and save little.
+WIDTH = 4
 
 
 def size(block: Pytree) -> int:
@@ -29,6 +31,21 @@ def vectors(block: Pytree) -> list[Pytree]:
 def stack(vectors: list[Pytree]) -> Pytree:
     """Make a block of vectors."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *vectors)
+
+
+def joined(blocks: list[Pytree]) -> Pytree:
+    """Make one block of several."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *blocks)
+
+
+def applied(operator: Callable[[Pytree], Pytree], block: Pytree) -> Pytree:
+    """Return A block, at most WIDTH vectors a call."""
+    return joined(
+        [
+            operator(jax.tree.map(lambda leaf, i=first: leaf[i : i + WIDTH], block))
+            for first in range(0, size(block), WIDTH)
+        ]
+    )
 
 
 def as_matrix(block: Pytree) -> tuple[jax.Array, Callable[[jax.Array], Pytree]]:

@@ -121,8 +121,8 @@ def lanczos_quadrature(
         raise ValueError(f"iterations={iterations}: must be > 0")
     multiply = krylov.flat_product(operator, like)
     rows: list[krylov.Ritz] = []
-    for first in range(0, starts, krylov.BLOCK):
-        number = min(krylov.BLOCK, starts - first)
+    for first in range(0, starts, block.WIDTH):
+        number = min(block.WIDTH, starts - first)
         signs = block.rademacher(jax.random.fold_in(key, first), like, number)
         rows += _group(krylov.flat_vectors(signs), multiply, iterations)
     longest = max(len(row.values) for row in rows)

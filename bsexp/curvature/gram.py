@@ -19,8 +19,6 @@ BUNDLE_EXAMPLES = 32
 BUNDLE_BYTES = 2**22
 # Gradients of one tile of the Gram matrix. Two tiles are held at once, and one more while it is put together.
 TILE_BYTES = 2**28
-# Vectors the operator takes at once.
-BLOCK = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,26 +121,17 @@ def _tiles(data: Pytree, x: Pytree, group_size: int) -> list[list[Pytree]]:
 
 def _gradients(loss: Partial, x: Pytree, tile: list[Pytree]) -> Pytree:
     """Return the mean gradients of a tile's groups, as a block."""
-    found = _joined([_bundle_gradients(loss, x, bundle) for bundle in tile])
+    found = block.joined([_bundle_gradients(loss, x, bundle) for bundle in tile])
     if not operator.finite(found):
         raise ValueError("x: the gradient of a group there is not finite")
     return found
 
 
 def _images(hessian: Operator, vectors: Pytree) -> Pytree:
-    found = _joined(
-        [
-            hessian(jax.tree.map(lambda leaf, i=first: leaf[i : i + BLOCK], vectors))
-            for first in range(0, block.size(vectors), BLOCK)
-        ]
-    )
+    found = block.applied(hessian, vectors)
     if not operator.finite(found):
         raise ValueError("hessian: returned a value that is not finite")
     return found
-
-
-def _joined(blocks: list[Pytree]) -> Pytree:
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *blocks)
 
 
 @jax.jit

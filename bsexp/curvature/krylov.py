@@ -10,12 +10,12 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
+from bsexp.curvature import block
+
 Pytree = Any
 Operator = Callable[[Pytree], Pytree]
 Product = Callable[[list[jax.Array]], list[jax.Array]]  # of flat vectors [n]
 
-# Vectors that share one call of the operator; more of them cost memory and save little.
-BLOCK = 4
 # Basis vectors that share one matrix product. With 1.46 M numbers on 2 CPU cores one is removed from a vector in 1.4 ms
 # alone, in 0.6 to 1.1 ms in panels of 4 to 32; a panel is allocated whole, so a large one wastes memory.
 PANEL = 8
@@ -138,15 +138,15 @@ def advance(spaces: list[Krylov], multiply: Product, since: int = 0) -> None:
 
 
 def flat_product(operator: Operator, like: Pytree) -> Product:
-    """Make the product of flat vectors from an operator on blocks, at most BLOCK vectors a call.
+    """Make the product of flat vectors from an operator on blocks, at most block.WIDTH vectors a call.
 
     The product raises ValueError where the operator returns NaN or infinity.
     """
 
     def multiply(vectors: list[jax.Array]) -> list[jax.Array]:
         images = []
-        for first in range(0, len(vectors), BLOCK):
-            image = operator(as_block(like, vectors[first : first + BLOCK]))
+        for first in range(0, len(vectors), block.WIDTH):
+            image = operator(as_block(like, vectors[first : first + block.WIDTH]))
             if not bool(finite(image)):
                 raise ValueError("operator: returned a value that is not finite")
             images += flat_vectors(image)

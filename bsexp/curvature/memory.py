@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import jax
-import numpy as np
 from jax.tree_util import Partial
 
 from bsexp.curvature import mean, operator
@@ -30,12 +29,12 @@ def peak_bytes(
         Bytes on one device.
     """
     linearisation, making, applying = _chunk_bytes(loss, x, chunk)
-    vector = _bytes(x)
+    vector = operator.bytes_of(x)
     block = vectors * vector
     # The block itself, and beside the linearisations: what making one takes; or the single vectors, their images so
     # far, the newest image and what computing it takes; or at the end vectors, images and the block of images.
     working = max(making, 2 * block + vector + applying, 3 * block)
-    return vector + _bytes(chunk) + block + kept * linearisation + working
+    return vector + operator.bytes_of(chunk) + block + kept * linearisation + working
 
 
 def chunk_size(
@@ -61,7 +60,7 @@ def chunk_size(
         peak_bytes(loss, x, _shapes(data, size), vectors) for size in (few, many)
     )
     slope = (large - small) / (many - few) if many > few else 0.0
-    fixed = small - slope * few + _bytes(data)
+    fixed = small - slope * few + operator.bytes_of(data)
     fitting = int((limit - fixed) / slope) if slope > 0 else total
     if limit < fixed + slope:
         raise ValueError(
@@ -79,7 +78,7 @@ def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, in
     )
     applying = mean.called.lower(operator.apply, linear, x)
     return (
-        _bytes(linear),
+        operator.bytes_of(linear),
         making.compile().memory_analysis().temp_size_in_bytes,
         applying.compile().memory_analysis().temp_size_in_bytes,
     )
@@ -88,11 +87,4 @@ def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, in
 def _shapes(data: Pytree, size: int) -> Pytree:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), data
-    )
-
-
-def _bytes(tree: Pytree) -> int:
-    return sum(
-        int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize
-        for leaf in jax.tree.leaves(tree)
     )

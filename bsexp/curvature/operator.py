@@ -120,7 +120,7 @@ def linearised(average: mean.Mean, field: Partial, x: Pytree) -> Operator:
     place = average.place
     local = place.shared(x)
     at_point = functools.partial(place.run, linearise)
-    size = _bytes(jax.eval_shape(at_point, average.chunks[0], field, local))
+    size = bytes_of(jax.eval_shape(at_point, average.chunks[0], field, local))
     kept = [
         at_point(chunk, field, local)
         for chunk in average.chunks
@@ -206,7 +206,8 @@ def apply(linear: Partial, vector: Pytree) -> Pytree:
     return linear(vector)
 
 
-def _bytes(tree: Pytree) -> int:
+def bytes_of(tree: Pytree) -> int:
+    """Return the bytes of a pytree's arrays, or of the arrays that its shapes and dtypes describe."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 

@@ -18,8 +18,6 @@ from bsexp.curvature.estimate import Estimate
 
 Pytree = Any
 Operator = Callable[[Pytree], Pytree]
-# Vectors that share one linearisation where it is not kept; more of them cost memory and save little.
-BLOCK = 4
 # Samples before the tolerance is looked at: from fewer, a standard error is small by luck too often.
 LEAST_SAMPLES = 8
 
@@ -118,8 +116,8 @@ def hutchpp(
     _check(budget, 2 * directions + 2, tolerance)
     sketch_key, probe_key = jax.random.split(key)
     sketch = block.rademacher(sketch_key, like, directions)
-    basis = _orthonormal(_checked(_in_blocks(operator, sketch)))
-    images = _checked(_in_blocks(operator, basis))
+    basis = _orthonormal(_checked(block.applied(operator, sketch)))
+    images = _checked(block.applied(operator, basis))
     exact = _projected_diagonal(basis, images)
     if control is not None:
         exact = jax.tree.map(jnp.add, exact, control)
@@ -207,7 +205,7 @@ def _sampled(
     squares, moments, spent = np.zeros(0), None, exact.num_matvecs
     stopped = "budget"
     while spent < budget:
-        size = min(BLOCK, budget - spent)
+        size = min(block.WIDTH, budget - spent)
         probes = block.rademacher(jax.random.fold_in(key, spent), like, size)
         left, right, product = pair(probes)
         rows = np.array(jax.tree.leaves(block.inner_products(left, right)))
@@ -283,14 +281,6 @@ def _squared_norms(vectors: Pytree) -> jax.Array:
     return sum(jax.tree.leaves(block.inner_products(vectors, vectors)))
 
 
-def _in_blocks(operator: Operator, vectors: Pytree) -> Pytree:
-    images = [
-        operator(jax.tree.map(lambda leaf, i=first: leaf[i : i + BLOCK], vectors))
-        for first in range(0, block.size(vectors), BLOCK)
-    ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *images)
-
-
 def _checked(vectors: Pytree) -> Pytree:
     if not bool(jnp.isfinite(_squared_norms(vectors)).all()):
         raise ValueError("operator: returned a value that is not finite")
@@ -328,9 +318,9 @@ def _xtrace_once(
     operator: Operator, like: Pytree, key: jax.Array, number: int
 ) -> float:
     probes = block.normal(key, like, number)
-    images = _checked(_in_blocks(operator, probes))
+    images = _checked(block.applied(operator, probes))
     basis = _orthonormal(images)
-    again = _checked(_in_blocks(operator, basis))
+    again = _checked(block.applied(operator, basis))
     return float(_xtrace_mean(probes, images, basis, again))
 
 

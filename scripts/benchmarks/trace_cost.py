@@ -83,9 +83,9 @@ def _methods(point: f1.Point) -> tuple[float, list[Method]]:
         Partial(_predict, point.statistics), composite.CROSS_ENTROPY, chunks
     )
     hessian, residual = objective.hessian(x), objective.residual(x)
-    probes = block.rademacher(jax.random.key(0), x, trace.BLOCK)
+    probes = block.rademacher(jax.random.key(0), x, block.WIDTH)
     spent, other, _ = timing.paired(lambda: hessian(probes), lambda: residual(probes))
-    product, rest = spent / trace.BLOCK, other / trace.BLOCK
+    product, rest = spent / block.WIDTH, other / block.WIDTH
     control, _, _ = timing.paired(
         lambda: objective.gauss_newton_diagonal(x), lambda: hessian(probes)
     )
