@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.stats
 
 from bsexp.curvature import block, estimate, krylov
 from bsexp.curvature.estimate import Estimate
@@ -216,10 +215,9 @@ def negative(density: Density, threshold: float) -> Negative:
 def curve(density: Density, grid: np.ndarray, width: float) -> Curve:
     """Smooth the density by a Gaussian: mean over starts of sum_i w_i N(x; theta_i, width^2).
 
-    The band is mean -+ t stderr over the starts, Student's t with starts - 1 degrees of freedom: where the smoothed
-    density of all eigenvalues lies with 95 %, at each point by itself. Measured with 8 starts: 93 to 95 % within a bulk,
-    84 % over a lone eigenvalue, whose weights are far from normal (91 % with 40). The band holds the chance of the
-    starts, not the error of the quadrature: choose a width above the distance between nodes.
+    The band is where the smoothed density of all eigenvalues lies with 95 %, at each point by itself, from the scatter
+    over the starts (`estimate.mean_interval`). It holds the chance of the starts, not the error of the quadrature: choose
+    a width above the distance between nodes.
 
     Args:
         density: from `lanczos_quadrature`.
@@ -237,10 +235,7 @@ def curve(density: Density, grid: np.ndarray, width: float) -> Curve:
             for nodes, weights in zip(density.nodes, density.weights, strict=True)
         ]
     ) / (width * np.sqrt(2 * np.pi))
-    mean = samples.mean(axis=0)
-    stderr = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
-    half_width = scipy.stats.t.ppf(0.975, len(samples) - 1) * stderr
-    return Curve(grid, mean, mean - half_width, mean + half_width)
+    return Curve(grid, samples.mean(axis=0), *estimate.mean_interval(samples))
 
 
 def outliers(density: Density, *, gap: float = 0.1) -> Outliers:

@@ -18,7 +18,6 @@ Pytree = Any
 # sooner. At both minima of F1, for 20 pairs of a ball and a mode, this rule was within 1.1 % of the best of eight after
 # 20 steps; after 5, a constant length of one radius had found half as much in the worst case.
 FIRST_LENGTH = 16
-LEAST_PAIRS = 8  # before the tolerance is looked at: fewer are close to each other by luck too often
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +179,7 @@ def average_case(
         sigma: standard deviation of the noise, relative to the scale.
         key: random key; equal keys give equal noise.
         budget: most evaluations of f beside the one at x, two a pair, at least 4.
-        tolerance: relative standard error to stop at; from few samples, one that is smaller by 1.96 / t, t the
-            97.5 % quantile of Student. With 0 the whole budget is spent.
+        tolerance: relative standard error to stop at, see `estimate.within`; with 0 the whole budget is spent.
         scale: a pytree like x; a coordinate where it is 0 does not move. None: ones. The sizes
             ``jax.tree.map(jnp.abs, x)``: adaptive sharpness, see `worst_case`.
 
@@ -210,7 +208,7 @@ def average_case(
             raise ValueError(
                 f"sigma={sigma}: the loss is not finite at the point or beside it"
             )
-        if number >= LEAST_PAIRS and estimate.within(np.array(samples), tolerance):
+        if estimate.within(np.array(samples), tolerance):
             return estimate.from_samples(np.array(samples), 0, "tolerance")
     return estimate.from_samples(np.array(samples), 0, "budget")
 

@@ -18,8 +18,6 @@ from bsexp.curvature.estimate import Estimate
 
 Pytree = Any
 Operator = Callable[[Pytree], Pytree]
-# Samples before the tolerance is looked at: from fewer, a standard error is small by luck too often.
-LEAST_SAMPLES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +56,7 @@ def hutchinson(
         like: a pytree that gives shapes and dtypes.
         key: random key; equal keys give equal probes.
         budget: most operator-vector products, at least 2.
-        tolerance: relative standard error to stop at; from few samples, one that is smaller by 1.96 / t, t the 97.5 %
-            quantile of Student. With 0 the whole budget is spent.
+        tolerance: relative standard error to stop at, see `estimate.within`; with 0 the whole budget is spent.
         control: diagonal of what was subtracted from the operator of interest to make A.
 
     Raises:
@@ -216,9 +213,7 @@ def _sampled(
         moments = _merged(moments, left, right)
         spent += size
         totals = by_leaf.sum(axis=1)
-        if len(totals) >= LEAST_SAMPLES and estimate.within(
-            totals, tolerance, known.sum()
-        ):
+        if estimate.within(totals, tolerance, known.sum()):
             stopped = "tolerance"
             break
 
