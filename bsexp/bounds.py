@@ -7,6 +7,18 @@ from typing import Any
 Check = Callable[[Any], str]
 
 
+class FieldError(ValueError):
+    """A value that does not fit what stands outside the configuration, such as a data set.
+
+    Attributes:
+        field: its place in the base run, such as ``data.train_size``.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def positive(value: float) -> str:
     """Return "" for a number above zero."""
     return "" if value > 0 else "must be > 0"
@@ -28,9 +40,33 @@ def between(low: int, high: int) -> Check:
     return check
 
 
+def one_of(*names: str) -> Check:
+    """Return the check for one of several names."""
+
+    def check(value: str) -> str:
+        return "" if value in names else f"must be {' or '.join(names)}"
+
+    return check
+
+
 def below_one(value: float) -> str:
     """Return "" for a number of the half-open interval [0, 1)."""
     return "" if 0 <= value < 1 else "must be >= 0 and < 1"
+
+
+def fraction(value: float) -> str:
+    """Return "" for a number of the closed interval [0, 1]."""
+    return "" if 0 <= value <= 1 else "must be from 0 to 1"
+
+
+def or_zero(check: Check) -> Check:
+    """Return the check that also lets 0 pass."""
+
+    def relaxed(value: Any) -> str:
+        error = check(value)
+        return f"{error}, or 0" if error and value != 0 else ""
+
+    return relaxed
 
 
 def some(values: tuple[Any, ...] | Mapping[str, Any]) -> str:
@@ -38,6 +74,11 @@ def some(values: tuple[Any, ...] | Mapping[str, Any]) -> str:
     if not len(values):
         return "must name at least one"
     return "" if len(set(values)) == len(values) else "must not repeat"
+
+
+def or_none(check: Check) -> Check:
+    """Return the check for a collection that may be empty."""
+    return lambda values: check(values) if len(values) else ""
 
 
 def some_positive(values: tuple[float, ...]) -> str:

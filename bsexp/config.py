@@ -14,11 +14,23 @@ from bsexp.bounds import (
     Check,
     below_one,
     between,
+    fraction,
     not_negative,
+    one_of,
+    or_none,
+    or_zero,
     positive,
     published,
     some,
     some_positive,
+)
+
+
+# What each epoch's row holds of every split.
+METRICS = tuple(
+    f"{split}_{measure}"
+    for split in ("train", "validation", "test")
+    for measure in ("loss", "accuracy")
 )
 
 
@@ -56,6 +68,66 @@ class Data:
         "folder of prepared TFDS data sets; empty: $TFDS_DATA_DIR or ~/tensorflow_datasets",
         identity=False,
     )
+    train_size: int | str = option(
+        "100%",
+        "training examples, drawn at random; or a percentage of what the validation split leaves",
+        unit="examples",
+        check=counts.check,
+    )
+    validation_size: int | str = option(
+        0,
+        "examples taken off the training split for validation, drawn at random; or a percentage of it; 0: none",
+        unit="examples",
+        check=or_zero(counts.check),
+    )
+    split_seed: int = option(
+        0,
+        "seed of the draw of the validation and the training examples",
+        check=between(0, 2**31 - 1),
+    )
+    label_noise: float = option(
+        0.0,
+        "probability with which a training label is replaced by another class, every other one alike",
+        check=fraction,
+    )
+    noise_seed: int = option(0, "seed of the label noise", check=between(0, 2**31 - 1))
+    streaming: bool = option(
+        False,
+        "read the training examples from disk while training, where they do not fit on the device",
+        identity=False,
+    )
+    workers: int = option(
+        0,
+        "processes that read them; 0: threads of this one",
+        unit="processes",
+        check=between(0, 1_000),
+        identity=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How a training image changes anew each time it is seen; zeros come in where it moves away."""
+
+    rotation: float = option(
+        0.0,
+        "largest angle of a random rotation, either way",
+        unit="degrees",
+        check=between(0, 180),
+    )
+    flip: bool = option(False, "mirror left and right with probability 1/2")
+    shift: float = option(
+        0.0,
+        "largest random shift along height and width, by whole pixels",
+        unit="fraction of the size",
+        check=below_one,
+    )
+    crop: int = option(
+        0,
+        "width of the frame of zeros from which a random crop of the image's size is cut",
+        unit="pixels",
+        check=between(0, 1_000),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +135,10 @@ class Model:
     """The network."""
 
     name: str = option("F1", "network of Keskar et al. 2017, Table 1")
+    variant: str = option(
+        "paper",
+        "definition of the network: paper, or released, the authors' code, of C1 and C3",
+    )
     batch_norm_momentum: float = option(
         0.9, "weight of the past in the running averages of batch norm", check=below_one
     )
@@ -78,6 +154,35 @@ class Batch:
         unit="examples",
         check=counts.check,
     )
+    ghost: int = option(
+        0,
+        "examples that share their batch-norm statistics while training, arXiv:1705.08741; 0: the whole batch",
+        unit="examples",
+        check=between(0, 1_000_000_000),
+    )
+    microbatch: int = option(
+        0,
+        "examples whose gradient is computed at once; gradients are added up to that of the batch; 0: the whole batch",
+        unit="examples",
+        check=between(0, 1_000_000_000),
+        identity=False,
+    )
+    growth: int = option(
+        2,
+        "factor by which the batch size grows after each of growth_epochs, arXiv:1711.00489",
+        check=between(2, 1_000_000),
+    )
+    growth_epochs: tuple[int, ...] = option(
+        (),
+        "epochs after which the batch size grows; none: it stays",
+        unit="epochs",
+        check=or_none(some_positive),
+    )
+
+
+# Optax's names for the fields weight_decay and decay_mask.
+DECAY_ARGUMENTS = ("weight_decay", "weight_decay_rate")
+MASK_ARGUMENTS = ("mask", "weight_decay_mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +190,73 @@ class Optimizer:
     """How a gradient becomes an update."""
 
     name: str = option("adam", "optimizer by its Optax name")
-    learning_rate: float = option(1e-3, "learning rate", check=positive)
+    learning_rate: float = option(
+        1e-3, "learning rate; the peak of config.schedule", check=positive
+    )
     arguments: dict[str, Any] = option(
         {}, "further keyword arguments of the Optax optimizer, such as b1 or momentum"
+    )
+    weight_decay: float = option(
+        0.0,
+        "weight decay: the Optax optimizer's own where it has one, whose default there does not count; else weight_decay times x is added to the gradient",
+        check=not_negative,
+    )
+    decay_mask: str = option(
+        "all",
+        "parameters that decay: all, or kernels: no biases, and no scale or offset of batch norm",
+        check=one_of("all", "kernels"),
+    )
+    clip_norm: float = option(
+        0.0,
+        "norm, over all parameters, to which a larger gradient is scaled down; 0: none",
+        check=not_negative,
+    )
+    sam_radius: float = option(
+        0.0,
+        "rho of sharpness-aware minimisation, arXiv:2010.01412, at twice the cost of an update; 0: off",
+        check=not_negative,
+    )
+    sam_adaptive: bool = option(
+        False, "whether rho is relative to |x|, elementwise, arXiv:2102.11600"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes while a run trains; all lengths count from the start of training."""
+
+    name: str = option(
+        "constant_schedule", "schedule by its Optax name, relative to a peak of 1"
+    )
+    arguments: dict[str, Any] = option(
+        {},
+        "its keyword arguments, lengths in config.schedule.unit; a peak of 1 and lengths to the end of training where they are left out; boundaries_and_scales as ((length, scale), ...)",
+    )
+    warmup: float = option(
+        0.0,
+        "length of the linear warm-up, in config.schedule.unit, by which the schedule is multiplied; 0: none",
+        check=not_negative,
+    )
+    unit: str = option(
+        "epochs",
+        "unit of the lengths: steps, epochs or examples",
+        check=one_of("steps", "epochs", "examples"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """How the optimizer follows the batch size."""
+
+    rule: str = option(
+        "none",
+        "none; linear, arXiv:1706.02677; square_root, arXiv:1404.5997; or adam_sde, arXiv:2205.10287",
+    )
+    base_batch: int = option(
+        256,
+        "batch size at which config.optimizer is right as it stands",
+        unit="examples",
+        check=between(1, 1_000_000_000),
     )
 
 
@@ -96,8 +265,47 @@ class Train:
     """How long, and in what portions, to train."""
 
     epochs: int = option(
-        20, "passes over the training set", unit="epochs", check=between(1, 1_000_000)
+        20,
+        "most passes over the training set",
+        unit="epochs",
+        check=between(1, 1_000_000),
     )
+    steps: int = option(
+        0,
+        "most updates; 0: as many as the epochs have",
+        unit="steps",
+        check=between(0, 2**31 - 1),
+    )
+    examples: int = option(
+        0,
+        "examples after which training ends, with the update that reaches them; 0: those of the epochs",
+        unit="examples",
+        check=between(0, 2**31 - 1),
+    )
+    seconds: float = option(
+        0.0,
+        "time after which training ends, so that the numbers depend on the machine; 0: none",
+        unit="seconds",
+        check=not_negative,
+    )
+    patience: int = option(
+        0,
+        "epochs without a new best of monitor after which training ends; 0: it does not",
+        unit="epochs",
+        check=between(0, 1_000_000),
+    )
+    monitor: str = option(
+        "validation_loss", "what patience looks at", check=one_of(*METRICS)
+    )
+    target: float = option(
+        0.0,
+        "value of target_metric whose first epoch is noted; 0: none",
+        check=not_negative,
+    )
+    target_metric: str = option(
+        "test_accuracy", "what is to reach the target", check=one_of(*METRICS)
+    )
+    stop_at_target: bool = option(False, "whether training ends at the target")
     checkpoint_every: int = option(
         5,
         "distance between two checkpoints",
@@ -110,6 +318,37 @@ class Train:
         "most steps handed to the device at once",
         unit="steps",
         check=between(1, 1_000_000),
+        identity=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """On which devices, and how, training is computed; what may only change rounding and time."""
+
+    engine: str = option(
+        "jit",
+        "jit over named shardings, or pmap",
+        check=one_of("jit", "pmap"),
+        identity=False,
+    )
+    population: int = option(
+        0,
+        "runs that differ in seed or rates and train side by side, each on devices of its own; 0: as many as fit",
+        unit="runs",
+        check=between(0, 1_000_000),
+        identity=False,
+    )
+    data: int = option(
+        0,
+        "devices that share each batch of a run; 0: chosen by its size",
+        unit="devices",
+        check=between(0, 1_000_000),
+        identity=False,
+    )
+    deterministic_reduction: bool = option(
+        False,
+        "add up the parts of a batch in a fixed order: the same bits on 1, 2, 4 and 8 devices, slower",
         identity=False,
     )
 
@@ -311,10 +550,14 @@ class Base:
     """Everything of a run but its seed."""
 
     data: Data = Data()
+    augmentation: Augmentation = Augmentation()
     model: Model = Model()
     batch: Batch = Batch()
     optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    scaling: Scaling = Scaling()
     train: Train = Train()
+    execution: Execution = Execution()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,7 +604,8 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What decides the numbers: all that enters the hash."""
         fields = identity_fields(self.base)
-        return {**fields, "batch": {"size": self.batch_size}, "seed": self.seed}
+        batch = {**fields["batch"], "size": self.batch_size}
+        return {**fields, "batch": batch, "seed": self.seed}
 
     @property
     def name(self) -> str:

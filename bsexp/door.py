@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bsexp import config, conversion, counts
+from bsexp import bounds, config, conversion, counts
 
 BASE_FIELDS = tuple(field.name for field in dataclasses.fields(config.Base))
 
@@ -24,24 +24,44 @@ class Catalogue:
     """The names that exist outside the configuration.
 
     Attributes:
-        models: networks.
+        models: network -> its variants.
         probes: probes.
         modes: batch-norm modes.
         optimizers: optimizer -> its keyword arguments.
         optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
-        training_examples: (data set, folder) -> its number of training examples; ValueError
-            with a message for the reader where there is no such data set.
+        training_examples: settings of the data -> the number of training examples; ValueError with a
+            message for the reader where there is no such data set, FieldError where another field is wrong.
         finished_run: folder of a run -> its configuration as its config.json holds it; ValueError with a
             message for the reader where there is none, or its weights are not there.
+        model_error: what is wrong with a network whose names are right, on its data; "" for nothing.
+        schedules: schedule of the learning rate -> its keyword arguments.
+        schedule_errors: base run, its batch size and training examples -> what is wrong with a schedule whose names
+            are right, by field.
+        rules: by which the optimizer may follow the batch size.
+        recipe_errors: base run, its batch size and training examples -> what is wrong with how it is divided
+            and how it ends, by field.
+        scaling_error: why its rule does not apply to an optimizer at a batch size; "" where it does.
     """
 
-    models: tuple[str, ...]
+    models: Mapping[str, tuple[str, ...]]
     probes: tuple[str, ...]
     modes: tuple[str, ...]
     optimizers: Mapping[str, tuple[str, ...]]
     optimizer_error: Callable[[config.Optimizer], str]
-    training_examples: Callable[[str, str], int]
+    training_examples: Callable[[config.Data], int]
     finished_run: Callable[[str], Mapping[str, Any]]
+    model_error: Callable[[config.Base], str]
+    schedules: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    schedule_errors: Callable[[config.Base, int, int], dict[str, str]] = (
+        lambda _base, _size, _examples: {}
+    )
+    rules: tuple[str, ...] = (config.Scaling.rule,)
+    recipe_errors: Callable[[config.Base, int, int], dict[str, str]] = (
+        lambda _base, _size, _examples: {}
+    )
+    scaling_error: Callable[[config.Optimizer, config.Scaling, int], str] = (
+        lambda _optimizer, _scaling, _size: ""
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +127,8 @@ def _of_run(
         for field, value in given.items()
     ]
     kept = {key: value for key, value in merged.items() if key not in BASE_FIELDS}
-    base = {field: dict(found[field]) for field in BASE_FIELDS}
+    # A run that is older than a field was trained with that field's default.
+    base = {field: dict(found[field]) for field in BASE_FIELDS if field in found}
     base["data"] |= place
     return {
         **kept,
@@ -202,7 +223,9 @@ def _check_bases(
     for name, base in {"": study, **bases}.items():
         found = _check_names(base, catalogue)
         try:
-            examples = catalogue.training_examples(base.data.name, base.data.dir)
+            examples = catalogue.training_examples(base.data)
+        except bounds.FieldError as error:
+            found[error.field] = str(error)
         except (ValueError, OSError) as error:
             found["data.name"] = str(error)
         else:
@@ -211,6 +234,11 @@ def _check_bases(
                 found["batch.size"] = (
                     f"is {sizes[name]} examples; must be 1 to {examples}, the size of the training set"
                 )
+            else:
+                found |= catalogue.recipe_errors(base, sizes[name], examples)
+                # The base run itself is not trained: a rule need not fit its batch size.
+                if name:
+                    found |= _check_rates(base, sizes[name], examples, catalogue)
         errors += [
             f"{_place(merged, name, path)}: {error}" for path, error in found.items()
         ]
@@ -223,27 +251,93 @@ def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
         found["model.name"] = (
             f"unknown model; {conversion.did_you_mean(base.model.name, catalogue.models)}"
         )
-    if base.optimizer.name not in catalogue.optimizers:
-        found["optimizer.name"] = (
-            f"unknown optimizer; {conversion.did_you_mean(base.optimizer.name, catalogue.optimizers)}"
+    elif base.model.variant not in (variants := catalogue.models[base.model.name]):
+        found["model.variant"] = (
+            f"unknown variant of {base.model.name}; {conversion.did_you_mean(base.model.variant, variants)}"
         )
-        return found
-    arguments = catalogue.optimizers[base.optimizer.name]
-    unknown = [key for key in base.optimizer.arguments if key not in arguments]
-    for key in unknown:
+    elif error := catalogue.model_error(base):
+        found["model.name"] = error
+    return found | _check_optimizer(base.optimizer, catalogue)
+
+
+def _check_optimizer(
+    optimizer: config.Optimizer, catalogue: Catalogue
+) -> dict[str, str]:
+    name = optimizer.name
+    if name not in catalogue.optimizers:
+        return {
+            "optimizer.name": f"unknown optimizer; {conversion.did_you_mean(name, catalogue.optimizers)}"
+        }
+    taken = catalogue.optimizers[name]
+    found = _check_arguments("optimizer", name, optimizer.arguments, taken)
+    fields = dict.fromkeys(config.DECAY_ARGUMENTS, "weight_decay")
+    fields |= dict.fromkeys(config.MASK_ARGUMENTS, "decay_mask")
+    for key in fields.keys() & optimizer.arguments.keys():
         found[f"optimizer.arguments.{key}"] = (
-            f"unknown argument of {base.optimizer.name}; {conversion.did_you_mean(key, arguments)}"
+            f"is set by config.optimizer.{fields[key]}"
         )
-    for key, value in base.optimizer.arguments.items():
-        if not _is_plain(value):
-            found[f"optimizer.arguments.{key}"] = (
+    decays = set(taken).intersection(config.DECAY_ARGUMENTS)
+    masks = set(taken).intersection(config.MASK_ARGUMENTS)
+    if optimizer.decay_mask != "all" and decays and not masks:
+        found["optimizer.decay_mask"] = (
+            f"{name} decays every parameter or none; must be all"
+        )
+    if not found and (error := catalogue.optimizer_error(optimizer)):
+        found["optimizer.arguments"] = f"{name} does not take them: {error}"
+    return found
+
+
+def _check_arguments(
+    field: str, name: str, arguments: Mapping[str, Any], taken: Sequence[str]
+) -> dict[str, str]:
+    """Check the keyword arguments of an Optax function, ``name``, that takes those of ``taken``."""
+    found = {}
+    for key, value in arguments.items():
+        if key not in taken:
+            found[f"{field}.arguments.{key}"] = (
+                f"unknown argument of {name}; {conversion.did_you_mean(key, taken)}"
+            )
+        elif not _is_plain(value):
+            found[f"{field}.arguments.{key}"] = (
                 "must be text, a finite number, True, False, None or a tuple of these"
             )
-    if not found and (error := catalogue.optimizer_error(base.optimizer)):
-        found["optimizer.arguments"] = (
-            f"{base.optimizer.name} does not take them: {error}"
-        )
     return found
+
+
+def _check_rates(
+    base: config.Base, size: int, examples: int, catalogue: Catalogue
+) -> dict[str, str]:
+    """Check how the learning rate follows training and batch size, for updates of ``size`` of ``examples``."""
+    found = _check_schedule(base, size, examples, catalogue)
+    rule = base.scaling.rule
+    if rule not in catalogue.rules:
+        found["scaling.rule"] = (
+            f"unknown rule; {conversion.did_you_mean(rule, catalogue.rules)}"
+        )
+    elif (
+        rule != config.Scaling.rule
+        and not _check_optimizer(base.optimizer, catalogue)
+        and (error := catalogue.scaling_error(base.optimizer, base.scaling, size))
+    ):
+        found["scaling.rule"] = error
+    return found
+
+
+def _check_schedule(
+    base: config.Base, size: int, examples: int, catalogue: Catalogue
+) -> dict[str, str]:
+    """Check how the learning rate changes while a run of ``size`` examples per update trains on ``examples``."""
+    if base.schedule == config.Schedule():
+        return {}
+    name = base.schedule.name
+    if name not in catalogue.schedules:
+        return {
+            "schedule.name": f"unknown schedule; {conversion.did_you_mean(name, catalogue.schedules)}"
+        }
+    taken = catalogue.schedules[name]
+    return _check_arguments(
+        "schedule", name, base.schedule.arguments, taken
+    ) or catalogue.schedule_errors(base, size, examples)
 
 
 def _is_plain(value: Any) -> bool:

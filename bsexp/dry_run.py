@@ -1,5 +1,6 @@
 """What a study would cost: steps, FLOPs, memory and time of every run, with nothing trained."""
 
+import collections
 import functools
 import time
 from typing import NamedTuple
@@ -9,9 +10,9 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bsexp import config, door, items, progress, study
-from bsexp.data import batches, sources
-from bsexp.training import engine, optim, step
+from bsexp import config, door, items, laboratory, progress, study
+from bsexp.data import examples
+from bsexp.training import footprint, mesh, recipe
 
 MATMUL_SIZE = 2_048
 # The share of the matmul's rate that training and measuring reach, seen on F1 on two CPU cores. A device that
@@ -20,8 +21,16 @@ EFFICIENCY = 0.75
 
 
 class Cost(NamedTuple):
-    """The cost of training one run, from its compiled program."""
+    """The cost of training one run, from its compiled program.
 
+    Attributes:
+        layout: the mesh on which runs like it train.
+        steps: updates.
+        flops: of all updates.
+        peak_bytes: on one device: data set, states and temporaries.
+    """
+
+    layout: mesh.Layout
     steps: int
     flops: float
     peak_bytes: int
@@ -30,16 +39,18 @@ class Cost(NamedTuple):
 def show(plan: door.Plan, console: Console) -> None:
     """Print the table of runs; nothing is trained and nothing is written."""
     rate, flops = matmul_rate(), _measuring_flops(plan)
+    shapes = collections.Counter(recipe.shape(run) for run in plan.runs)
     costs = {
-        run.group: training_cost(run)
-        for run in {run.group: run for run in plan.runs}.values()
+        shape: training_cost(run, shapes[shape])
+        for shape, run in {recipe.shape(run): run for run in plan.runs}.items()
     }
     table = Table(
-        "run", "batch size", "steps", "FLOPs", "peak memory", "training", "measuring"
+        *("run", "batch size", "steps", "FLOPs", "mesh", "memory per device"),
+        *("training", "measuring"),
     )
     total = 0.0
     for run in plan.runs:
-        cost = costs[run.group]
+        cost = costs[recipe.shape(run)]
         training = 0.0 if plan.study.run else cost.flops / (EFFICIENCY * rate)
         measuring = flops[run.name] / (EFFICIENCY * rate)
         total += training + measuring
@@ -47,6 +58,7 @@ def show(plan: door.Plan, console: Console) -> None:
             f"{run.batch_size:,}",
             f"{cost.steps:,}",
             f"{cost.flops:.2e}",
+            f"{cost.layout.population} x {cost.layout.data}",
             f"{cost.peak_bytes / 2**20:,.0f} MiB",
         ]
         table.add_row(
@@ -55,48 +67,33 @@ def show(plan: door.Plan, console: Console) -> None:
     console.print(table)
     console.print(
         f"About {progress.clock(total)} in all, at {EFFICIENCY:.0%} of the {rate / 1e9:,.0f} GFLOP/s that a matrix product "
-        f"of {MATMUL_SIZE} reaches here now; compilation comes on top.",
+        f"of {MATMUL_SIZE} reaches here now; compilation comes on top. The mesh is runs side by side x devices that share a "
+        f"batch, of {len(jax.devices())} there are.",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def training_cost(run: config.Run) -> Cost:
+def training_cost(run: config.Run, runs: int) -> Cost:
     """Compile a run's program for abstract arguments and read its cost.
 
-    FLOPs are those of one compiled update times the updates; memory is the peak of the whole program: data set,
-    state and temporaries.
+    Args:
+        run: the run.
+        runs: that have its shape, itself included.
     """
-    found = sources.describe(run.base.data.name, run.base.data.dir)
-    model = study.build_model(run.base.model, found.image_shape, found.num_classes)
-    optimizer = optim.build(run.base.optimizer)
-    state = jax.eval_shape(lambda: step.init(model, optimizer, run.seed))
-
-    def shaped(dtype: type, *shape: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    size, total = run.batch_size, found.train_examples
-    inputs = shaped(jnp.float32, size, *found.image_shape), shaped(jnp.int32, size)
-    update = jax.jit(step.make(model, optimizer)).lower(state, *inputs).compile()
-    arguments = (
-        shaped(jnp.uint8, total, *found.image_shape),
-        *(shaped(jnp.int32, total), shaped(jnp.int32, total)),
-        *(shaped(jnp.int32), shaped(jnp.int32)),
+    found = examples.describe(run.base.data)
+    subject = footprint.Subject(
+        run,
+        laboratory.build_model(run.base.model, found.image_shape, found.num_classes),
+        found,
+        recipe.layout(run, runs, found.train_examples),
     )
-    program = (
-        engine.make_chunk(model, optimizer, size)
-        .lower(state, *arguments)
-        .compile()
-        .memory_analysis()
+    return Cost(
+        subject.layout,
+        recipe.epochs(run, found.train_examples)[-1].end,
+        footprint.flops(subject),
+        footprint.peak_bytes(subject),
     )
-    peak = (
-        program.argument_size_in_bytes
-        + program.output_size_in_bytes
-        + program.temp_size_in_bytes
-    )
-    steps = batches.steps_per_epoch(total, size) * run.base.train.epochs
-    flops = update.cost_analysis()["flops"] * steps
-    return Cost(steps, flops, peak - program.alias_size_in_bytes)
 
 
 def matmul_rate() -> float:
@@ -126,14 +123,14 @@ def _measuring_flops(plan: door.Plan) -> dict[str, float]:
 
 @functools.cache
 def _forward_flops(
-    data: config.Data, network: config.Model, examples: int = 1_000
+    data: config.Data, network: config.Model, number: int = 1_000
 ) -> float:
     """Return the FLOPs of a forward pass of one example, averaged over a batch."""
-    found = sources.describe(data.name, data.dir)
-    model = study.build_model(network, found.image_shape, found.num_classes)
+    found = examples.describe(data)
+    model = laboratory.build_model(network, found.image_shape, found.num_classes)
     parameters, statistics = jax.eval_shape(model.init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((examples, *found.image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((number, *found.image_shape), jnp.float32)
     forward = jax.jit(model.apply, static_argnums=3).lower(
         parameters, statistics, images, "running"
     )
-    return forward.compile().cost_analysis()["flops"] / examples
+    return forward.compile().cost_analysis()["flops"] / number

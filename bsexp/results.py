@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 SCHEMA = 1
+CURVES = "metrics.jsonl"  # a row an epoch
 
 
 class BrokenFileError(ValueError):
@@ -146,7 +147,7 @@ def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
     rows = [
         {**_labels(run), **row}
         for run in _runs(path)
-        for row in read_rows(run["folder"] / "metrics.jsonl")
+        for row in read_rows(run["folder"] / CURVES)
     ]
     return pd.DataFrame(rows)
 

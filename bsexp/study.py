@@ -1,13 +1,9 @@
 """A study: what is missing is computed, what is there is reused."""
 
-import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 from rich.console import Console
 
 import bsexp
@@ -16,6 +12,7 @@ from bsexp import (
     door,
     environment,
     items,
+    laboratory,
     models,
     probes,
     progress,
@@ -23,38 +20,42 @@ from bsexp import (
     results,
     workdir,
 )
-from bsexp.curvature import operator
-from bsexp.data import sources
+from bsexp.data import examples, sources
 from bsexp.probes import task
-from bsexp.probes.bench import RUNNING_CHUNK, Bench
 from bsexp.report import curvature, tables
-from bsexp.training import engine, evaluation, interruption, loop, optim
-
-if TYPE_CHECKING:
-    import optax
-
-# Training on one example in forward passes, for the time left: gradient, batch norm and Adam; seen on F1 at B = 256.
-TRAINING = 4.5
+from bsexp.training import optim, recipe, scaling, schedules
 
 
 def catalogue() -> door.Catalogue:
     """Return the names that a configuration may use."""
     return door.Catalogue(
-        models=tuple(models.NETWORKS),
+        models={name: tuple(each) for name, each in models.NETWORKS.items()},
         probes=tuple(probes.PROBES),
         modes=models.MODES,
         optimizers=optim.catalogue(),
         optimizer_error=optim.error,
-        training_examples=lambda name, folder: (
-            sources.describe(name, folder).train_examples
-        ),
+        training_examples=examples.training_examples,
         finished_run=results.finished_run,
+        model_error=_model_error,
+        schedules=schedules.catalogue(),
+        schedule_errors=recipe.schedule_errors,
+        rules=tuple(scaling.RULES),
+        scaling_error=scaling.error,
+        recipe_errors=recipe.errors,
     )
+
+
+def _model_error(base: config.Base) -> str:
+    try:
+        found = sources.describe(base.data.name, base.data.dir)
+    except (ValueError, OSError):  # an error of its own, which the door tells
+        return ""
+    return models.image_error(base.model.name, base.model.variant, found.image_shape)
 
 
 def tasks(study: config.Study) -> list[task.Task]:
     """Return every task that a study does at a point."""
-    found = sources.describe(study.data.name, study.data.dir)
+    found = examples.describe(study.data)
     return probes.tasks(
         study.measure, {"train": found.train_examples, "test": found.test_examples}
     )
@@ -140,170 +141,12 @@ def _compute(
     needed = items.needed_runs(missing)
     runs = [run for run in plan.runs if run.name in needed]
     work = sum(item.task.cost for item in missing) + sum(
-        _training_work(plan, run) for run in runs
+        laboratory.training_work(plan, run) for run in runs
     )
     with progress.Progress(work, console) as shown:
-        laboratory = _Laboratory(plan, place, found, shown)
+        opened = laboratory.Laboratory(plan, place, found, shown)
         for run in runs:
-            point = laboratory.train(run)
+            point = opened.point(run, runs)
             if point is not None:
-                laboratory.measure(
-                    run, point, [item for item in missing if item.run == run]
-                )
-
-
-def _training_work(plan: door.Plan, run: config.Run) -> float:
-    if plan.study.run:
-        return 0.0
-    examples = sources.describe(run.base.data.name, run.base.data.dir).train_examples
-    return TRAINING * run.base.train.epochs * examples
-
-
-class _Laboratory:
-    """What the runs of a study share: data on the device, compiled programs, trained points."""
-
-    def __init__(
-        self,
-        plan: door.Plan,
-        place: workdir.Workdir,
-        found: dict[str, Any],
-        shown: progress.Progress,
-    ) -> None:
-        self._plan = plan
-        self._place = place
-        self._environment = found
-        self._progress = shown
-        self._points: dict[str, task.Point] = {}
-        self._materials: dict[tuple[config.Data, config.Model], _Material] = {}
-        self._programs: dict[
-            str, tuple[optax.GradientTransformation, engine.Chunk]
-        ] = {}
-
-    def train(self, run: config.Run) -> task.Point | None:
-        """Train a run, go on with it or restore it; None where it diverged, or its weights cannot be read."""
-        place, began = self._place, time.perf_counter()
-        place.open_run(run, self._environment)
-        verb = "restore" if self._plan.study.run else "train"
-        work = _training_work(self._plan, run)
-        self._progress.begin(f"{verb} {run.group} seed {run.seed}", work)
-        job = self._job(run)
-        place.set_status(run, "training")
-        try:
-            state = (loop.restore if self._plan.study.run else loop.train)(job)
-        except (FloatingPointError, loop.MissingWeightsError) as error:
-            place.set_status(run, "failed", reason=str(error))
-            return None
-        except interruption.Interrupted as error:
-            place.set_status(run, "interrupted", reason=str(error))
-            raise
-        finally:
-            place.add_run_seconds(run, training=time.perf_counter() - began)
-        place.set_status(run, "trained")
-        point = task.Point(
-            run.name,
-            state.parameters,
-            state.statistics,
-            loop.start(job).parameters,
-            optim.preconditioner(run.base.optimizer, state.optimizer),
-        )
-        self._points[run.name] = point
-        return point
-
-    def measure(
-        self, run: config.Run, point: task.Point, missing: list[items.Item]
-    ) -> None:
-        """Make measurements of one run; a pair whose baseline diverged is left out."""
-        bench = self._material(run).bench
-        for item in missing:
-            if item.baseline and item.baseline.name not in self._points:
-                continue
-            pair = (self._points[item.baseline.name],) if item.baseline else ()
-            began = time.perf_counter()
-            label = f"measure {run.group} seed {run.seed} {item.task.name}"
-            self._progress.begin(label, item.task.cost)
-            try:
-                found = item.task.measure(bench, point, *pair)
-            except ValueError as error:
-                # A number that is not finite, say. This run cannot be trusted further; the others go on.
-                reason = f"{item.task.name}: {error}"
-                self._place.set_status(run, "failed", reason=reason)
-                return
-            seconds = time.perf_counter() - began
-            self._place.record(item, found, seconds)
-            self._place.add_run_seconds(run, measuring=seconds)
-        self._place.set_status(run, "done")
-
-    def _job(self, run: config.Run) -> loop.Job:
-        material = self._material(run)
-        if run.group not in self._programs:
-            optimizer = optim.build(run.base.optimizer)
-            self._programs[run.group] = (
-                optimizer,
-                engine.make_chunk(material.model, optimizer, run.batch_size),
-            )
-        optimizer, chunk = self._programs[run.group]
-        return loop.Job(
-            run=run,
-            model=material.model,
-            optimizer=optimizer,
-            chunk=chunk,
-            forward=material.forward,
-            images=material.images,
-            labels=material.labels,
-            test=material.test,
-            folder=self._place.weights_folder(run),
-            heard=self._heard,
-        )
-
-    def _heard(self, examples: int, rate: float, loss: float, accuracy: float) -> None:
-        self._progress.trained(TRAINING * examples, rate, loss, accuracy)
-
-    def _material(self, run: config.Run) -> "_Material":
-        key = run.base.data, run.base.model
-        if key not in self._materials:
-            self._materials[key] = _material(
-                run.base, self._plan.study.measure, self._progress.spent
-            )
-        return self._materials[key]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Material:
-    """What runs on the same data with the same network share."""
-
-    model: models.Model
-    images: jax.Array
-    labels: jax.Array
-    test: list[Any]
-    forward: evaluation.Forward
-    bench: Bench
-
-
-def _material(
-    base: config.Base, measure: config.Measure, spent: Callable[[float], None]
-) -> _Material:
-    try:
-        data = sources.load(base.data.name, base.data.dir)
-    except ValueError as error:  # damaged records: its description was read at the door
-        raise door.ConfigError(
-            [f"config.data.name={base.data.name}: {error}"]
-        ) from error
-    model = build_model(base.model, data.train.images.shape[1:], data.num_classes)
-    test = (jnp.asarray(data.test.images), jnp.asarray(data.test.labels))
-    return _Material(
-        model=model,
-        images=jnp.asarray(data.train.images),
-        labels=jnp.asarray(data.train.labels),
-        test=operator.split(test, RUNNING_CHUNK),
-        forward=evaluation.make_forward(model, "running"),
-        bench=Bench(model, data, measure.statistics_batch, spent),
-    )
-
-
-def build_model(
-    network: config.Model, image_shape: tuple[int, ...], num_classes: int
-) -> models.Model:
-    """Build the network of a run for images of a shape."""
-    return models.build(
-        network.name, image_shape, num_classes, network.batch_norm_momentum
-    )
+                own = [item for item in missing if item.run == run]
+                opened.measure(run, point, own)

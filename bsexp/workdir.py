@@ -236,9 +236,9 @@ class Workdir:
             folder / "config.json",
             {"run": run.name, "group": run.group, **run.identity},
         )
-        curves = self.weights_folder(run) / "metrics.jsonl"
-        if curves.exists() and not (folder / "metrics.jsonl").exists():
-            shutil.copyfile(curves, folder / "metrics.jsonl")
+        curves = self.weights_folder(run) / results.CURVES
+        if curves.exists() and not (folder / results.CURVES).exists():
+            shutil.copyfile(curves, folder / results.CURVES)
         if not (folder / "env.json").exists():
             results.write_json(
                 folder / "env.json",

@@ -124,13 +124,14 @@ def test_the_help_page_lists_every_field_with_meaning_and_default():
 
 def test_a_printed_configuration_can_be_typed_back():
     catalogue = door.Catalogue(
-        ("F1",),
+        {"F1": ("paper",)},
         config.Measure().probes,
         ("running", "batch"),
         {"adam": ()},
         lambda _: "",
         lambda *_: 100,
         {}.get,
+        lambda _: "",
     )
     plan = door.open_study({"seeds": 7, "batch": {"size": "10%"}}, [], catalogue)
     words = command.config_text(plan.study).splitlines()

@@ -57,3 +57,24 @@ def test_counts_are_numbers_or_percentages(value, total, expected):
 def test_a_subset_is_never_empty_and_never_more_than_all():
     assert counts.subset("1%", 10) == 1
     assert counts.subset(10_000, 10) == 10
+
+
+def test_how_a_gradient_becomes_an_update_enters_the_hash():
+    names = {
+        run(**{field: kind(**{name: value})}).name
+        for field, kind, name, value in (
+            ("optimizer", config.Optimizer, "name", "adam"),
+            ("optimizer", config.Optimizer, "weight_decay", 0.1),
+            ("optimizer", config.Optimizer, "decay_mask", "kernels"),
+            ("optimizer", config.Optimizer, "clip_norm", 1.0),
+            ("optimizer", config.Optimizer, "sam_radius", 0.05),
+            ("optimizer", config.Optimizer, "sam_adaptive", True),
+            ("schedule", config.Schedule, "name", "cosine_decay_schedule"),
+            ("schedule", config.Schedule, "arguments", {"value": 0.5}),
+            ("schedule", config.Schedule, "warmup", 5.0),
+            ("schedule", config.Schedule, "unit", "steps"),
+            ("scaling", config.Scaling, "rule", "linear"),
+            ("scaling", config.Scaling, "base_batch", 128),
+        )
+    }
+    assert len(names) == 12

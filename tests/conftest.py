@@ -3,11 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from bsexp.data import sources
 
 ROOT = Path(__file__).parent.parent
+# Meshes of up to eight devices; a program that a test starts has those of the machine.
+jax.config.update("jax_num_cpu_devices", 8)
 
 
 @pytest.fixture(scope="session")

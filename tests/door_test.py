@@ -2,18 +2,27 @@ import dataclasses
 
 import pytest
 
-from bsexp import config, conversion, door
+from bsexp import bounds, config, conversion, door
+from bsexp.training import optim, scaling, schedules
+
+
+def training_examples(data):
+    if data.train_size == 99_999:
+        raise bounds.FieldError("data.train_size", "too many")
+    return {"mnist": 60_000, "small": 100}[data.name]
+
 
 CATALOGUE = door.Catalogue(
-    models=("F1",),
+    models={"F1": ("paper",), "C1": ("paper", "released"), "C2": ("paper",)},
     probes=("evaluation", "sharpness"),
     modes=("running", "batch"),
     optimizers={"adam": ("b1", "b2"), "sgd": ("momentum",)},
     optimizer_error=lambda optimizer: (
         "too old" if optimizer.arguments.get("b1") == 99 else ""
     ),
-    training_examples=lambda name, _: {"mnist": 60_000, "small": 100}[name],
+    training_examples=training_examples,
     finished_run=lambda path: FINISHED[path],
+    model_error=lambda base: "too small" if base.model.name == "C2" else "",
 )
 FINISHED = {
     "there": {
@@ -115,8 +124,22 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("optimizer.name", "adma", "config.optimizer.name=adma: unknown optimizer; did you mean adam? valid: adam, sgd"),
         ("optimizer.arguments.b3", "0.9", "config.optimizer.arguments.b3=0.9: unknown argument of adam; valid: b1, b2"),
         ("optimizer.arguments.b1", "99", "config.optimizer.arguments={'b1': 99}: adam does not take them: too old"),
-        ("model.name", "F3", "config.model.name=F3: unknown model; valid: F1"),
+        ("model.name", "F11", "config.model.name=F11: unknown model; did you mean F1? valid: F1, C1, C2"),
+        ("model.name", "C2", "config.model.name=C2: too small"),
+        ("model.variant", "released", "config.model.variant=released: unknown variant of F1; valid: paper"),
+        ("groups.LB.model.variant", "released", "config.groups.LB.model.variant=released: unknown variant of F1"),
         ("model.batch_norm_momentum", "1.0", "config.model.batch_norm_momentum=1.0: must be >= 0 and < 1"),
+        ("data.train_size", "0", "config.data.train_size=0: must be > 0"),
+        ("data.train_size", "99999", "config.data.train_size=99999: too many"),
+        ("groups.LB.data.train_size", "99999", "config.groups.LB.data.train_size=99999: too many"),
+        ("data.validation_size", "-1", "config.data.validation_size=-1: must be > 0, or 0"),
+        ("data.validation_size", "0%", "config.data.validation_size=0%: must be above 0%"),
+        ("data.label_noise", "1.5", "config.data.label_noise=1.5: must be from 0 to 1"),
+        ("data.workers", "-1", "config.data.workers=-1: must be >= 0"),
+        ("augmentation.shift", "1.0", "config.augmentation.shift=1.0: must be >= 0 and < 1"),
+        ("augmentation.rotation", "-1", "config.augmentation.rotation=-1: must be >= 0"),
+        ("augmentation.rotation", "181", "config.augmentation.rotation=181: must be at most 180"),
+        ("augmentation.crop", "1.5", "config.augmentation.crop=1.5: must be a whole number, not float"),
         ("train.epochs", "0", "config.train.epochs=0: must be > 0"),
         ("train.epochs", "True", "config.train.epochs=True: must be a whole number, not bool"),
         ("seeds", "0", "config.seeds=0: must be > 0"),
@@ -167,17 +190,18 @@ def test_all_errors_come_at_once_and_none_twice():
 
 
 def test_an_unknown_data_set_is_told_with_how_to_get_it():
-    def missing(name, folder):
-        raise ValueError(f"{name} is not in {folder}")
+    def missing(data):
+        raise ValueError(f"{data.name} is not in {data.dir}")
 
     catalogue = door.Catalogue(
-        ("F1",),
+        {"F1": ("paper",)},
         ("evaluation",),
         ("running",),
         {"adam": ()},
         lambda _: "",
         missing,
         FINISHED.get,
+        lambda _: "",
     )
     with pytest.raises(
         door.ConfigError, match=r"config\.data\.name=nist: nist is not in there"
@@ -243,3 +267,89 @@ def test_a_run_that_is_not_there_is_told():
     catalogue = dataclasses.replace(CATALOGUE, finished_run=missing)
     with pytest.raises(door.ConfigError, match=r"config\.run=x: no run is there"):
         door.open_study({"run": "x"}, [], catalogue)
+
+
+# A base run of 300 updates of 200 examples an epoch; 20 epochs.
+RATED = dataclasses.replace(
+    CATALOGUE,
+    optimizers=optim.catalogue(),
+    optimizer_error=optim.error,
+    schedules=schedules.catalogue(),
+    schedule_errors=lambda base, size, examples: schedules.errors(
+        base.schedule,
+        batch_size=size,
+        examples_per_epoch=examples,
+        total_examples=examples * base.train.epochs,
+    ),
+    rules=tuple(scaling.RULES),
+    scaling_error=scaling.error,
+)
+
+
+def rated(*overrides):
+    return door.open_study(
+        {"measure": {"probes": ("evaluation",)}, "batch": {"size": 200}},
+        overrides,
+        RATED,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("optimizer.weight_decay", "-0.1", "config.optimizer.weight_decay=-0.1: must be >= 0"),
+        ("optimizer.clip_norm", "-1", "config.optimizer.clip_norm=-1: must be >= 0"),
+        ("optimizer.sam_radius", "-1", "config.optimizer.sam_radius=-1: must be >= 0"),
+        ("optimizer.sam_radius", "nan", "config.optimizer.sam_radius=nan: must be a finite number"),
+        ("optimizer.sam_adaptive", "1", "config.optimizer.sam_adaptive=1: must be True or False, not int"),
+        ("optimizer.decay_mask", "kernel", "config.optimizer.decay_mask=kernel: must be all or kernels"),
+        ("optimizer", "{'name': 'novograd', 'decay_mask': 'kernels'}", "config.optimizer.decay_mask=kernels: novograd decays every parameter or none; must be all"),
+        ("optimizer", "{'name': 'adamw', 'arguments': {'weight_decay': 0.1}}", "config.optimizer.arguments.weight_decay=0.1: is set by config.optimizer.weight_decay"),
+        ("optimizer", "{'name': 'adamw', 'arguments': {'mask': True}}", "config.optimizer.arguments.mask=True: is set by config.optimizer.decay_mask"),
+        ("optimizer", "{'name': 'lars', 'arguments': {'weight_decay_mask': True}}", "config.optimizer.arguments.weight_decay_mask=True: is set by config.optimizer.decay_mask"),
+        ("schedule.name", "cosine", "config.schedule.name=cosine: unknown schedule; valid: "),
+        ("schedule.name", "cosine_decay_shedule", "config.schedule.name=cosine_decay_shedule: unknown schedule; did you mean cosine_decay_schedule? valid: constant_schedule, "),
+        ("schedule.unit", "epoch", "config.schedule.unit=epoch: must be steps or epochs or examples"),
+        ("schedule.warmup", "-1", "config.schedule.warmup=-1: must be >= 0"),
+        ("schedule.warmup", "21", "config.schedule.warmup=21: must be at most 20 epochs, the whole training"),
+        ("schedule", "{'unit': 'steps', 'warmup': 6001}", "config.schedule.warmup=6001: must be at most 6000 steps, the whole training"),
+        ("schedule", "{'name': 'exponential_decay'}", "config.schedule.arguments: exponential_decay does not take them: TypeError: "),
+        ("schedule.arguments.decay_steps", "5", "config.schedule.arguments.decay_steps=5: unknown argument of constant_schedule; valid: value"),
+        ("schedule.arguments.value", "{1}", "config.schedule.arguments.value={1}: must be text, a finite number"),
+        ("scaling.base_batch", "0", "config.scaling.base_batch=0: must be > 0"),
+        ("scaling.rule", "liner", "config.scaling.rule=liner: unknown rule; did you mean linear? valid: none, linear, square_root, adam_sde"),
+        ("scaling", "{'rule': 'adam_sde', 'base_batch': 10}", "config.scaling.rule=adam_sde: makes b1 negative (-1) at 20 times config.scaling.base_batch"),
+        ("groups", "{'a': {'scaling': {'rule': 'adam_sde'}, 'optimizer': {'name': 'sgd'}}}", "config.groups.a.scaling.rule=adam_sde: is a rule for Adam, and sgd has no b1, b2, eps"),
+    ],
+)  # fmt: skip
+def test_each_bad_way_from_gradient_to_update_is_named(path, text, message):
+    with pytest.raises(door.ConfigError) as caught:
+        rated((path, text))
+    (found,) = caught.value.errors
+    assert found.startswith(message), found
+
+
+def test_a_rule_need_not_fit_a_batch_size_that_no_group_trains_with():
+    small = "{'a': {'batch': {'size': 100}}}"
+    plan = rated(
+        ("scaling.rule", "adam_sde"),
+        ("scaling.base_batch", "15"),
+        ("groups", small),
+    )
+    assert [run.batch_size for run in plan.runs[:1]] == [100]
+
+
+def test_a_schedule_in_full_goes_through_the_door():
+    plan = rated(
+        ("schedule.name", "piecewise_constant_schedule"),
+        ("schedule.arguments.boundaries_and_scales", "((10, 0.1), (15, 0.1))"),
+        ("schedule.warmup", "0.5"),
+        ("optimizer.name", "sgd"),
+        ("optimizer.arguments.momentum", "0.9"),
+        ("optimizer.weight_decay", "1e-4"),
+        ("optimizer.decay_mask", "kernels"),
+        ("scaling.rule", "linear"),
+    )
+    base = plan.runs[0].base
+    assert base.schedule.arguments == {"boundaries_and_scales": ((10, 0.1), (15, 0.1))}
+    assert (base.optimizer.weight_decay, base.scaling.rule) == (1e-4, "linear")

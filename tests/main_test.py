@@ -48,6 +48,16 @@ TINY = (
         ),
         ([EXPERIMENT, "--config.data.name=cifar10"], ["config.data.name=cifar10: "]),
         ([EXPERIMENT, "--config.measure.sharpness.epsilons=(0.0,)"], ["config.measure.sharpness.epsilons=(0.0,): must be > 0"]),
+        (
+            [EXPERIMENT, "--config.batch.ghost=100", "--config.execution.data=512", "--config.train.patience=3"],
+            ["config.execution.data=512: a mesh of 1 x 512 devices is larger than the "],
+        ),
+        (
+            [EXPERIMENT, "--config.groups.SB.batch.ghost=100"],
+            ["config.groups.SB.batch.ghost=100: must divide the batch of 256 examples; nearest that do: 64 and 128"],
+        ),
+        ([EXPERIMENT, "--config.train.patience=3"], ["config.train.monitor: there is none while config.data.validation_size is 0"]),
+        ([EXPERIMENT, "--config.execution.engine=xmap"], ["config.execution.engine=xmap: must be jit or pmap"]),
         ([EXPERIMENT, "--config.optimizer.learning_rate=nan"], ["config.optimizer.learning_rate=nan: must be a finite number"]),
     ],
 )  # fmt: skip

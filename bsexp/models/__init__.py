@@ -9,11 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from bsexp.models import dense, normalisation
+from bsexp.models import convolutional, dense, normalisation
+from bsexp.models.normalisation import Ghost
 
 MODES = ("running", "batch")
-NETWORKS: dict[str, Callable[..., Any]] = {"F1": dense.f1}
+# Network -> variant -> function of the number of classes and the momentum of batch norm.
+NETWORKS: dict[str, dict[str, Callable[[int, float], Any]]] = {
+    "F1": {"paper": dense.f1},
+    "F2": {"paper": dense.f2},
+    "C1": {"paper": convolutional.c1, "released": convolutional.c1_released},
+    "C2": {"paper": convolutional.c2},
+    "C3": {"paper": convolutional.c1, "released": convolutional.c1_released},
+    "C4": {"paper": convolutional.c2},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +32,20 @@ class Model:
 
     Attributes:
         init: key -> (parameters, statistics).
-        train: (parameters, statistics, inputs) -> (logits, statistics), normalised by the batch; the
-            running averages move one step.
-        apply: (parameters, statistics, inputs, mode) -> logits [B, classes], where mode "running" normalises
-            by the running averages and "batch" by the inputs' own statistics; an average that is not
+        train: (parameters, statistics, inputs, keys, ghost) -> (logits, statistics), where inputs, float32
+            [b, H, W, C], are the examples of an update that this device holds, keys [b] their typed random keys, from
+            which alone dropout is drawn, and ``ghost`` says which of them are normalised together; the running
+            averages move one step.
+        apply: (parameters, statistics, inputs, mode) -> logits [B, classes], without dropout, where mode "running"
+            normalises by the running averages and "batch" by the inputs' own statistics; an average that is not
             changed in either.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
-    train: Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
+    train: Callable[
+        [Any, Any, jax.Array, jax.Array, Ghost],
+        tuple[jax.Array, Any],
+    ]
     apply: Callable[[Any, Any, jax.Array, str], jax.Array]
 
 
@@ -40,6 +55,7 @@ def build(
     image_shape: tuple[int, ...],
     num_classes: int,
     batch_norm_momentum: float,
+    variant: str = "paper",
 ) -> Model:
     """Build a network by its name.
 
@@ -48,30 +64,44 @@ def build(
         image_shape: shape of one example, (height, width, channels).
         num_classes: number of logits.
         batch_norm_momentum: weight of the past in the running averages.
+        variant: a key of NETWORKS[name].
     """
-    network = NETWORKS[name](num_classes=num_classes, momentum=batch_norm_momentum)
+    network = NETWORKS[name][variant](num_classes, batch_norm_momentum)
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        variables = network.init(key, jax.numpy.zeros((2, *image_shape)), mode="batch")
+        inputs = jnp.zeros((2, *image_shape))
+        variables = network.init(key, inputs, normalisation.whole(2), None)
         return variables["params"], variables["statistics"]
 
     def train(
-        parameters: Any, statistics: Any, inputs: jax.Array
+        parameters: Any,
+        statistics: Any,
+        inputs: jax.Array,
+        keys: jax.Array,
+        ghost: Ghost,
     ) -> tuple[jax.Array, Any]:
         variables = {"params": parameters, "statistics": statistics}
         logits, updated = network.apply(
-            variables, inputs, mode="batch", mutable=["statistics"]
+            variables, inputs, ghost, keys, mutable=["statistics"]
         )
         return logits, updated["statistics"]
 
     def apply(
         parameters: Any, statistics: Any, inputs: jax.Array, mode: str
     ) -> jax.Array:
-        return network.apply(
-            {"params": parameters, "statistics": statistics}, inputs, mode=mode
-        )
+        variables = {"params": parameters, "statistics": statistics}
+        ghost = None if mode == "running" else normalisation.whole(len(inputs))
+        return network.apply(variables, inputs, ghost, None)
 
     return Model(init, train, apply)
+
+
+def image_error(name: str, variant: str, image_shape: tuple[int, ...]) -> str:
+    """Return "" where a network can take images of a shape, or the words that say what it needs."""
+    least = NETWORKS[name][variant](1, 0.0).least_side
+    if least == 1 or (len(image_shape) == 3 and min(image_shape[:2]) >= least):
+        return ""
+    return f"needs images of at least {least} x {least}, not {' x '.join(map(str, image_shape))}"
 
 
 interpolate_statistics = normalisation.interpolate_statistics

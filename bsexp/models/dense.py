@@ -19,13 +19,20 @@ class FullyConnected(nn.Module):
     num_classes: int
     momentum: float
 
+    least_side = 1  # of an image: these layers take any
+
     @nn.compact
-    def __call__(self, inputs: jax.Array, mode: str) -> jax.Array:
-        """Map images [B, ...] to logits [B, num_classes]."""
+    def __call__(
+        self,
+        inputs: jax.Array,
+        ghost: normalisation.Ghost | None,
+        _keys: jax.Array | None,  # no dropout here
+    ) -> jax.Array:
+        """Map images [b, ...] to logits [b, num_classes]; without ``ghost``, by the running averages."""
         hidden = inputs.reshape((inputs.shape[0], -1))
         for width in self.widths:
             hidden = nn.relu(
-                normalisation.NormalisedDense(width, self.momentum)(hidden, mode)
+                normalisation.NormalisedDense(width, self.momentum)(hidden, ghost)
             )
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(
             hidden
@@ -35,3 +42,8 @@ class FullyConnected(nn.Module):
 def f1(num_classes: int, momentum: float) -> FullyConnected:
     """Build F1: five hidden layers of 512 units; 1 462 794 parameters on MNIST."""
     return FullyConnected((512,) * 5, num_classes, momentum)
+
+
+def f2(num_classes: int, momentum: float) -> FullyConnected:
+    """Build F2: seven hidden layers of 512 units; 2 780 085 parameters on TIMIT, of 360 features and 1 973 classes."""
+    return FullyConnected((512,) * 7, num_classes, momentum)

@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bsexp import models
 from bsexp.data import batches
+from bsexp.training import engine, step
+from bsexp.training.reduction import DATA
 
 Forward = Callable[..., tuple[jax.Array, jax.Array]]
 
@@ -31,24 +34,39 @@ class Pending(NamedTuple):
 
     def read(self) -> Evaluation:
         """Wait for the device and return the means."""
-        parts = jax.device_get(self.parts)
-        loss = sum(float(loss) for loss, _ in parts)
-        correct = sum(int(correct) for _, correct in parts)
-        return Evaluation(loss / self.examples, correct / self.examples)
+        return _means(jax.device_get(self.parts), self.examples)
 
 
-@functools.cache  # training and probes evaluate with one compiled program
+def _means(parts: list[tuple[Any, Any]], examples: int) -> Evaluation:
+    loss = sum(float(loss) for loss, _ in parts)
+    correct = sum(int(correct) for _, correct in parts)
+    return Evaluation(loss / examples, correct / examples)
+
+
+@functools.cache  # equal arguments share one compiled program
 def make_forward(model: models.Model, mode: str) -> Forward:
     """Make the program (parameters, statistics, images, labels) -> sums of loss and of correct answers."""
 
     def forward(
         parameters: Any, statistics: Any, images: jax.Array, labels: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply(parameters, statistics, batches.scale(images), mode)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.sum(), (logits.argmax(axis=-1) == labels).sum(dtype=jnp.int32)
+        losses, correct = _each(model, mode, parameters, statistics, images, labels)
+        return losses.sum(), correct.sum(dtype=jnp.int32)
 
     return jax.jit(forward)
+
+
+def _each(
+    model: models.Model,
+    mode: str,
+    parameters: Any,
+    statistics: Any,
+    images: jax.Array,
+    labels: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    logits = model.apply(parameters, statistics, batches.scale(images), mode)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses, logits.argmax(axis=-1) == labels
 
 
 def dispatch(
@@ -66,3 +84,84 @@ def dispatch(
         forward(parameters, statistics, images, labels) for images, labels in chunks
     ]
     return Pending(parts, sum(len(labels) for _, labels in chunks))
+
+
+class CohortPending(NamedTuple):
+    """The evaluations of a cohort that the devices may still be working on."""
+
+    read_parts: Callable[[], list[list[tuple[Any, Any]]]]
+    examples: int
+
+    def read(self) -> list[Evaluation]:
+        """Wait for the devices and return every member's means."""
+        parts = self.read_parts()
+        return [
+            _means([part[member] for part in parts], self.examples)
+            for member in range(len(parts[0]))
+        ]
+
+
+class Cohort:
+    """A split on a mesh, evaluated for every member of a cohort at once; the columns of the mesh share the examples."""
+
+    def __init__(
+        self,
+        mesh_engine: engine.Engine,
+        model: models.Model,
+        images: np.ndarray,
+        labels: np.ndarray,
+        size: int,
+    ) -> None:
+        self._engine = mesh_engine
+        self._examples = len(labels)
+        devices = mesh_engine.mesh.shape[DATA]
+        self._chunks = [
+            mesh_engine.everywhere(
+                _padded(images[i : i + size], labels[i : i + size], devices)
+            )
+            for i in range(0, len(labels), size)
+        ]
+
+        def forward(
+            state: step.State, chunk: tuple[jax.Array, ...]
+        ) -> tuple[tuple[jax.Array, jax.Array]]:
+            own = [_own(array, devices) for array in chunk]
+            images, labels, valid = own
+            losses, right = _each(
+                model, "running", state.parameters, state.statistics, images, labels
+            )
+            sums = (
+                jnp.where(valid, losses, 0).sum(),
+                (right & valid).sum(dtype=jnp.int32),
+            )
+            return (jax.lax.psum(sums, DATA) if devices > 1 else sums,)
+
+        self._program = mesh_engine.program(
+            engine.by_member(forward, shared=1), spread=1, donate=False
+        )
+
+    def dispatch(self, state: Any) -> CohortPending:
+        """Hand the evaluation of all members to the devices, without waiting for it; ``state`` is spread over them."""
+        parts = [part for chunk in self._chunks for part in self._program(state, chunk)]
+        return CohortPending(
+            lambda: [self._engine.read(part) for part in parts], self._examples
+        )
+
+
+def _padded(
+    images: np.ndarray, labels: np.ndarray, devices: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Append copies of the first example up to a multiple of the devices, and say which are real."""
+    number = -(-len(labels) // devices) * devices
+    places = np.arange(number)
+    valid = places < len(labels)
+    places = np.where(valid, places, 0)
+    return images[places], labels[places].astype(np.int32), valid
+
+
+def _own(array: jax.Array, devices: int) -> jax.Array:
+    """Return the share of this device."""
+    if devices == 1:
+        return array
+    size = len(array) // devices
+    return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(DATA) * size, size)

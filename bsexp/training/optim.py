@@ -1,9 +1,11 @@
-"""Optimizers by their Optax name."""
+"""Optimizers by their Optax name, with clipping and weight decay around them."""
 
+import dataclasses
 import functools
 import inspect
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,22 @@ import optax
 
 from bsexp import config
 
-# These ask for more than a gradient at each update: the loss itself, or a line search.
-_NEED_THE_LOSS = frozenset({"lbfgs", "polyak_sgd"})
+# The first two ask for more than a gradient at each update: the loss itself, or a line search. Rprop's learning rate
+# is only the size of its first step, so that no schedule could reach it.
+_LEFT_OUT = frozenset({"lbfgs", "polyak_sgd", "rprop", "scale_by_rprop"})
+
+
+class Optimizer(NamedTuple):
+    """An optimizer as pure functions, with its rates in its state: runs that differ in nothing else share a program.
+
+    Attributes:
+        init: (parameters, rates as `rates` gives them) -> state.
+        update: (gradient, state, parameters, factor) -> (what to add to the parameters, state), at the learning rate
+            of the state times ``factor``, a scalar of `schedules.factor`. The state keeps the rate itself.
+    """
+
+    init: Callable[[Any, dict[str, jax.Array]], Any]
+    update: Callable[[Any, Any, Any, jax.typing.ArrayLike], tuple[Any, Any]]
 
 
 @functools.cache
@@ -26,7 +42,7 @@ def catalogue() -> dict[str, tuple[str, ...]]:
     return {
         name: tuple(argument for argument in arguments if argument != "learning_rate")
         for name, arguments in candidates.items()
-        if "learning_rate" in arguments and name not in _NEED_THE_LOSS and _builds(name)
+        if "learning_rate" in arguments and name not in _LEFT_OUT and _builds(name)
     }
 
 
@@ -40,11 +56,93 @@ def _builds(name: str) -> bool:
     return isinstance(built, optax.GradientTransformation)
 
 
-def build(optimizer: config.Optimizer) -> optax.GradientTransformation:
-    """Build an optimizer: ``optax.<name>(learning_rate, **arguments)``."""
-    return getattr(optax, optimizer.name)(
-        optimizer.learning_rate, **optimizer.arguments
+def rates(optimizer: config.Optimizer) -> dict[str, jax.Array]:
+    """Return what of an optimizer may differ between the runs of a cohort, by name, float32 scalars."""
+    return {
+        "learning_rate": jnp.float32(optimizer.learning_rate),
+        "weight_decay": jnp.float32(optimizer.weight_decay),
+    }
+
+
+def without_rates(optimizer: config.Optimizer) -> config.Optimizer:
+    """Return the configuration with neutral rates: runs for which it is equal share a program."""
+    return dataclasses.replace(optimizer, learning_rate=1.0, weight_decay=0.0)
+
+
+def build(optimizer: config.Optimizer) -> Optimizer:
+    """Build an optimizer: clip the gradient, then ``optax.<name>(learning_rate, weight_decay, **arguments)``.
+
+    An optimizer that has no weight decay of its own gets it as a penalty: weight_decay times x is added to the clipped
+    gradient. For SGD that is the usual weight decay; for Adam it is not AdamW's, arXiv:1711.05101.
+
+    Args:
+        optimizer: its configuration, of which the rates are not read: they come with the state.
+
+    Raises:
+        ValueError: only kernels are to decay, and the optimizer decays everything.
+    """
+    transformation = optax.inject_hyperparams(
+        functools.partial(_chain, optimizer), hyperparam_dtype=jnp.float32
     )
+
+    def init(parameters: Any, rates: dict[str, jax.Array]) -> Any:
+        return transformation(**rates).init(parameters)
+
+    def update(
+        gradient: Any, state: Any, parameters: Any, factor: jax.typing.ArrayLike
+    ) -> tuple[Any, Any]:
+        kept = state.hyperparams
+        now = kept | {"learning_rate": kept["learning_rate"] * factor}
+        updates, moved = transformation(**kept).update(
+            gradient, state._replace(hyperparams=now), parameters
+        )
+        return updates, moved._replace(hyperparams=kept)
+
+    return Optimizer(init, update)
+
+
+def _chain(
+    optimizer: config.Optimizer, learning_rate: jax.Array, weight_decay: jax.Array
+) -> optax.GradientTransformation:
+    function = getattr(optax, optimizer.name)
+    taken = inspect.signature(function).parameters
+    arguments = {"learning_rate": learning_rate, **optimizer.arguments}
+    before = []
+    if optimizer.clip_norm:
+        before.append(optax.clip_by_global_norm(optimizer.clip_norm))
+    mask = {"all": None, "kernels": _kernels}[optimizer.decay_mask]
+    decay = next((name for name in config.DECAY_ARGUMENTS if name in taken), None)
+    if decay is None:
+        before.append(optax.add_decayed_weights(weight_decay, mask))
+    else:
+        arguments[decay] = weight_decay
+        if mask is not None:
+            arguments[_mask_argument(optimizer)] = mask
+    return optax.chain(*before, function(**arguments))
+
+
+def _mask_argument(optimizer: config.Optimizer) -> str:
+    for name in config.MASK_ARGUMENTS:
+        if name in catalogue()[optimizer.name]:
+            return name
+    raise ValueError(f"{optimizer.name} decays all parameters")
+
+
+def _kernels(parameters: Any) -> Any:
+    """Say of each parameter whether it is a kernel: no bias, and no scale or offset of batch norm."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: getattr(path[-1], "key", None) == "kernel", parameters
+    )
+
+
+def argument(optimizer: config.Optimizer, name: str) -> Any:
+    """Return an argument of an optimizer: as configured, or Optax's default.
+
+    Raises:
+        KeyError: the optimizer has no such argument.
+    """
+    default = inspect.signature(getattr(optax, optimizer.name)).parameters[name].default
+    return optimizer.arguments.get(name, default)
 
 
 def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
@@ -53,8 +151,8 @@ def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
     None for an optimizer that does not keep second moments as Adam does.
 
     Args:
-        optimizer: its configuration.
-        state: its Optax state.
+        optimizer: its configuration, scaled as it trained.
+        state: its state, of one run.
     """
     kept = [
         each
@@ -65,10 +163,7 @@ def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
     ]
     if len(kept) != 1 or "b2" not in catalogue()[optimizer.name]:
         return None
-    defaults = inspect.signature(getattr(optax, optimizer.name)).parameters
-    b2, eps = (
-        optimizer.arguments.get(name, defaults[name].default) for name in ("b2", "eps")
-    )
+    b2, eps = argument(optimizer, "b2"), argument(optimizer, "eps")
     corrected = optax.tree.bias_correction(kept[0].nu, b2, kept[0].count)
     return jax.tree.map(lambda v: jnp.sqrt(v) + eps, corrected)
 
@@ -78,10 +173,9 @@ def error(optimizer: config.Optimizer) -> str:
     parameters = {"kernel": jnp.zeros((4, 3)), "bias": jnp.zeros(3)}
 
     def update() -> optax.Updates:
-        transformation = build(optimizer)
-        return transformation.update(
-            parameters, transformation.init(parameters), parameters
-        )[0]
+        built = build(optimizer)
+        state = built.init(parameters, rates(optimizer))
+        return built.update(parameters, state, parameters, 1.0)[0]
 
     try:
         jax.eval_shape(update)

@@ -8,6 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from bsexp import models
+from bsexp.models.normalisation import Ghost
+from bsexp.training.division import Division
+from bsexp.training.reduction import SHARD
+
+Pytree = Any
+# What a run's random keys are for; 0 is its start and 1 its data order.
+DROPOUT, AUGMENTATION = 2, 3
 
 
 class Sums(NamedTuple):
@@ -25,13 +32,55 @@ class State(NamedTuple):
     """Everything that one update changes."""
 
     step: jax.Array  # int32, updates done
-    parameters: Any
-    statistics: Any  # batch norm's running averages
-    optimizer: Any
+    examples: jax.Array  # int32, examples seen
+    parameters: Pytree
+    statistics: Pytree  # batch norm's running averages
+    optimizer: Pytree
     sums: Sums
 
 
-Step = Callable[[State, jax.Array, jax.Array], State]
+class Batch(NamedTuple):
+    """The part of a batch that one device holds, [microbatches, local shards, examples of a shard, ...]."""
+
+    inputs: jax.Array  # float32 [..., H, W, C]
+    labels: jax.Array  # int32 [...]
+    keys: jax.Array  # random keys [...], one for each example
+
+
+class Recipe(NamedTuple):
+    """What the runs of a cohort share, apart from data and devices.
+
+    Attributes:
+        model: the network.
+        optimizer: how a gradient becomes an update.
+        factor: examples seen -> factor on the learning rate.
+        ascent: (parameters, gradient) -> where the gradient that counts is taken, for sharpness-aware minimisation;
+            None: at the parameters.
+        augment: (inputs [b, ...], keys [b]) -> inputs as they are seen this time; None: as they are.
+        rolled: whether repeated work is a loop of the compiled program, not repeated code.
+    """
+
+    model: models.Model
+    optimizer: Any
+    factor: Callable[[jax.Array], jax.Array]
+    ascent: Callable[[Pytree, Pytree], Pytree] | None
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None
+    rolled: bool
+
+
+class _Found(NamedTuple):
+    """What the examples of a shard give, or the mean over several shards.
+
+    The losses are those of each example: summed up in a shard their bits would depend on how many shards lie beside it.
+    """
+
+    gradient: Pytree
+    statistics: Pytree
+    losses: jax.Array
+    accuracy: jax.Array
+
+
+Step = Callable[[State, Batch], State]
 
 
 def no_sums() -> Sums:
@@ -41,55 +90,146 @@ def no_sums() -> Sums:
     )
 
 
-def init(
-    model: models.Model, optimizer: optax.GradientTransformation, seed: int
-) -> State:
-    """Return the state before the first update: a pure function of the model, the optimizer and the seed."""
-    parameters, statistics = model.init(jax.random.fold_in(jax.random.key(seed), 0))
+def init(recipe: Recipe, rates: dict[str, Any], seed: int) -> State:
+    """Return the state before the first update: a pure function of the recipe, the rates and the seed."""
+    parameters, statistics = recipe.model.init(
+        jax.random.fold_in(jax.random.key(seed), 0)
+    )
     return State(
+        jnp.zeros((), jnp.int32),
         jnp.zeros((), jnp.int32),
         parameters,
         statistics,
-        optimizer.init(parameters),
+        recipe.optimizer.init(parameters, rates),
         no_sums(),
     )
 
 
-def order_key(seed: int) -> jax.Array:
+def order_key(seed: jax.typing.ArrayLike) -> jax.Array:
     """Return the key of the data order: independent of the start's, and the same for every batch size."""
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 
-def make(model: models.Model, optimizer: optax.GradientTransformation) -> Step:
+def example_keys(
+    seed: jax.Array, purpose: int, update: jax.Array, positions: jax.Array
+) -> jax.Array:
+    """Return a random key for each example of an update, shaped as their positions in the batch.
+
+    They depend on (seed, purpose, update, position) alone, so that neither devices nor microbatches change what is
+    drawn. The purpose is DROPOUT or AUGMENTATION.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), purpose), update)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions.ravel())
+    return keys.reshape(positions.shape)
+
+
+def make(recipe: Recipe, division: Division) -> Step:
     """Make the update x <- x + u(grad of the batch's mean cross-entropy).
 
+    The mean is over all B examples, whatever the division; batch norm sees one ghost batch at a time, and its running
+    averages move once an update, towards the average over the ghost batches.
+
     Returns:
-        A function of the state, inputs [B, ...] float32 and labels [B] int32, to the next state.
+        A function of the state and the batch to the next state. Where the division is over several devices or shards
+        in order it is called inside the mesh's axis "data".
     """
+    reduction = division.reduction
+    ghost = Ghost(
+        division.ghost_here,
+        lambda value: reduction.mean(value, division.shards_of_a_ghost),
+        lambda value: value,  # the running averages are averaged with the gradient
+    )
 
-    def loss(
-        parameters: Any, statistics: Any, inputs: jax.Array, labels: jax.Array
-    ) -> tuple[jax.Array, Any]:
-        logits, statistics = model.train(parameters, statistics, inputs)
-        mean = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-        return mean, (statistics, logits)
+    def shard_loss(
+        parameters: Pytree, statistics: Pytree, shard: Batch
+    ) -> tuple[jax.Array, tuple[Pytree, jax.Array, jax.Array]]:
+        logits, statistics = recipe.model.train(
+            parameters, statistics, shard.inputs, shard.keys, ghost
+        )
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, shard.labels)
+        accuracy = (logits.argmax(axis=-1) == shard.labels).mean()
+        return losses.mean(), (statistics, losses, accuracy)
 
-    def step(state: State, inputs: jax.Array, labels: jax.Array) -> State:
-        gradient = jax.value_and_grad(loss, has_aux=True)
-        (mean, (statistics, logits)), slope = gradient(
-            state.parameters, state.statistics, inputs, labels
+    def of_shard(parameters: Pytree, statistics: Pytree, shard: Batch) -> _Found:
+        gradient, found = jax.grad(shard_loss, has_aux=True)(
+            parameters, statistics, shard
         )
-        update, optimizer_state = optimizer.update(
-            slope, state.optimizer, state.parameters
+        return _Found(gradient, *found)
+
+    def of_microbatch(parameters: Pytree, statistics: Pytree, shards: Batch) -> _Found:
+        """Return what each shard finds, with a leading axis."""
+        if not reduction.ordered:
+            one = of_shard(parameters, statistics, jax.tree.map(_first, shards))
+            return jax.tree.map(lambda leaf: leaf[None], one)
+        # Weights of its own for each shard: the products then are the same ones however many shards lie here.
+        repeated = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (reduction.local, *leaf.shape)),
+            parameters,
         )
-        size = labels.shape[0]
+        return jax.vmap(of_shard, in_axes=(0, None, 0), axis_name=SHARD)(
+            repeated, statistics, shards
+        )
+
+    def of_batch(parameters: Pytree, statistics: Pytree, batch: Batch) -> _Found:
+        def found(i: int | jax.Array) -> _Found:
+            part = jax.tree.map(lambda leaf: leaf[i], batch)
+            return of_microbatch(parameters, statistics, part)
+
+        number = division.microbatches
+        one = number == 1
+        mean = found(0) if one else _mean(found, number, rolled=recipe.rolled)
+        return reduction.total(mean)
+
+    def step(state: State, batch: Batch) -> State:
+        found = of_batch(state.parameters, state.statistics, batch)
+        gradient = found.gradient
+        if recipe.ascent is not None:
+            above = recipe.ascent(state.parameters, gradient)
+            gradient = of_batch(above, state.statistics, batch).gradient
+        update, optimizer_state = recipe.optimizer.update(
+            gradient,
+            state.optimizer,
+            state.parameters,
+            recipe.factor(state.examples),
+        )
+        size = division.batch
         sums = Sums(
-            state.sums.loss + mean * size,
-            state.sums.correct
-            + (logits.argmax(axis=-1) == labels).sum(dtype=jnp.int32),
+            state.sums.loss + found.losses.mean() * size,
+            state.sums.correct + jnp.round(found.accuracy * size).astype(jnp.int32),
             state.sums.examples + size,
         )
-        parameters = optax.apply_updates(state.parameters, update)
-        return State(state.step + 1, parameters, statistics, optimizer_state, sums)
+        return State(
+            state.step + 1,
+            state.examples + size,
+            optax.apply_updates(state.parameters, update),
+            found.statistics,
+            optimizer_state,
+            sums,
+        )
 
     return step
+
+
+def _first(leaf: jax.Array) -> jax.Array:
+    return leaf[0]
+
+
+def _mean(
+    found: Callable[[int | jax.Array], _Found], number: int, *, rolled: bool
+) -> _Found:
+    """Average found(0) ... found(number - 1)."""
+
+    def added(i: int | jax.Array, total: _Found) -> _Found:
+        return jax.tree.map(jnp.add, total, found(i))
+
+    if rolled:
+        start = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(found, jnp.int32(0)),
+        )
+        total = jax.lax.fori_loop(0, number, added, start)
+    else:
+        total = found(0)
+        for i in range(1, number):
+            total = added(i, total)
+    return jax.tree.map(lambda leaf: leaf / number, total)

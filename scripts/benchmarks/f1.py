@@ -12,7 +12,7 @@ from bsexp import config, models
 from bsexp.curvature import operator
 from bsexp.data import batches, sources
 from bsexp.probes import bench
-from bsexp.training import engine, optim, step
+from bsexp.training import mesh, optim, recipe, step, trainer
 
 MODEL = models.build("F1", (28, 28, 1), 10, config.Model().batch_norm_momentum)
 EXAMPLES = 2_000
@@ -43,20 +43,50 @@ def training_set() -> tuple[jax.Array, jax.Array]:
 
 def train(batch_size: int, epochs: int = EPOCHS) -> Point:
     """Train F1 as the default study does, Adam at 1e-3 from seed 0; return where it ends."""
-    images, labels = training_set()
-    optimizer = optim.build(config.Optimizer())
-    chunk = engine.make_chunk(MODEL, optimizer, batch_size)
-    state = step.init(MODEL, optimizer, 0)
-    last = jnp.int32(batches.steps_per_epoch(len(labels), batch_size))
+    cohort = Cohort(batch_size)
     for epoch in range(epochs):
-        order = batches.epoch_order(step.order_key(0), epoch, len(labels))
-        state, _ = chunk(state, images, labels, order, jnp.int32(0), last)
+        cohort.run(epoch, batches.steps_per_epoch(cohort.trainer.examples, batch_size))
+    state = cohort.trainer.engine.member(cohort.state, 0)
+    images, labels = training_set()
     return Point(
         state.parameters,
         state.statistics,
         batches.scale(images[:EXAMPLES]),
         labels[:EXAMPLES].astype(jnp.int32),
     )
+
+
+class Cohort:
+    """Runs of F1 with Adam at 1e-3 on MNIST that differ in their seeds.
+
+    Attributes:
+        trainer: mesh, data and programs.
+        state: of all runs.
+    """
+
+    def __init__(
+        self, batch_size: int, layout: mesh.Layout = mesh.Layout(1, 1, 1)
+    ) -> None:
+        data = sources.load("mnist", "")
+        run = config.Run("F1", 0, batch_size, config.Base())
+        shared = recipe.build(run, MODEL, len(data.train.labels))
+        self.trainer = trainer.Trainer(
+            shared, layout, run.base, data.train, {"test": data.test}
+        )
+        self._batch_size = batch_size
+        self._seeds = list(range(layout.members))
+        rates = optim.rates(run.base.optimizer)
+        spread = self.trainer.engine.spread
+        self._placed = spread([np.int32(seed) for seed in self._seeds])
+        self.state = spread([step.init(shared, rates, seed) for seed in self._seeds])
+
+    def run(self, epoch: int, steps: int) -> Any:
+        """Run the first steps of an epoch; return the sums, which the devices may still be working on."""
+        orders = self.trainer.orders(self._seeds, epoch)
+        self.state, sums = self.trainer.run(
+            self.state, self._placed, orders, self._batch_size, 0, steps
+        )
+        return sums
 
 
 def double(point: Point) -> Point:

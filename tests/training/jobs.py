@@ -1,17 +1,18 @@
 """Short runs on real MNIST, for tests and for the process that a test kills."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from bsexp import config, models
-from bsexp.curvature import operator
-from bsexp.training import engine, evaluation, loop, optim
+from bsexp.data import sources
+from bsexp.training import loop, mesh, optim, recipe, trainer
 
 EXAMPLES = 2_000  # real images, few enough that an epoch takes a moment
 TEST_EXAMPLES = 999
 ADAM = config.Optimizer()
+ALONE = mesh.Layout(1, 1, 1)
+TRAINERS = {}
 
 
 @functools.cache
@@ -19,10 +20,8 @@ def network():
     return models.build("F1", (28, 28, 1), 10, 0.9)
 
 
-@functools.cache
-def program(name, learning_rate, batch_size):
-    optimizer = optim.build(config.Optimizer(name=name, learning_rate=learning_rate))
-    return optimizer, engine.make_chunk(network(), optimizer, batch_size)
+def first(split, number):
+    return sources.Split(split.images[:number], split.labels[:number])
 
 
 def make(
@@ -30,33 +29,47 @@ def make(
     folder,
     *,
     batch_size=128,
-    seed=0,
+    seeds=(0,),
     epochs=3,
     optimizer=ADAM,
     heard=lambda *_: None,
     pieces=4,
+    layout=ALONE,
+    **fields,
 ):
     base = config.Base(
         optimizer=optimizer,
         train=config.Train(
             epochs=epochs, checkpoint_every=1, steps_per_dispatch=pieces
         ),
+        **fields,
     )
-    transformation, chunk = program(optimizer.name, optimizer.learning_rate, batch_size)
-    Path(folder).mkdir(exist_ok=True)
-    test = (
-        jnp.asarray(data.test.images[:TEST_EXAMPLES]),
-        jnp.asarray(data.test.labels[:TEST_EXAMPLES]),
+    run = config.Run("SB", seeds[0], batch_size, base)
+    neutral = dataclasses.replace(
+        run, base=dataclasses.replace(base, train=config.Train())
     )
+    key = recipe.shape(neutral), layout
+    if key not in TRAINERS:
+        TRAINERS[key] = trainer.Trainer(
+            recipe.build(run, network(), EXAMPLES),
+            layout,
+            base,
+            first(data.train, EXAMPLES),
+            {"test": first(data.test, TEST_EXAMPLES)},
+        )
+    folders = (
+        [Path(folder) / str(seed) for seed in seeds]
+        if len(seeds) > 1
+        else [Path(folder)]
+    )
+    for each in folders:
+        each.mkdir(parents=True, exist_ok=True)
     return loop.Job(
-        run=config.Run("SB", seed, batch_size, base),
-        model=network(),
-        optimizer=transformation,
-        chunk=chunk,
-        forward=evaluation.make_forward(network(), "running"),
-        images=jnp.asarray(data.train.images[:EXAMPLES]),
-        labels=jnp.asarray(data.train.labels[:EXAMPLES]),
-        test=operator.split(test, 400),
-        folder=Path(folder),
+        trainer=TRAINERS[key],
+        train=base.train,
+        epochs=recipe.epochs(run, EXAMPLES),
+        seeds=tuple(seeds),
+        rates=(optim.rates(optimizer),) * len(seeds),
+        folders=tuple(folders),
         heard=heard,
     )

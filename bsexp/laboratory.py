@@ -1,0 +1,249 @@
+"""Where the runs of a study are trained, cohort by cohort, and measured."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from bsexp import config, door, items, models, progress, workdir
+from bsexp.data import examples, sources
+from bsexp.probes import task
+from bsexp.probes.bench import Bench
+from bsexp.training import (
+    footprint,
+    interruption,
+    loop,
+    mesh,
+    optim,
+    recipe,
+    step,
+    trainer,
+)
+
+# Training on one example in forward passes, for the time left: gradient, batch norm and Adam; seen on F1 at B = 256.
+TRAINING = 4.5
+
+
+class Laboratory:
+    """What the runs of a study share: data on the devices, compiled programs, trained points."""
+
+    def __init__(
+        self,
+        plan: door.Plan,
+        place: workdir.Workdir,
+        environment: dict[str, Any],
+        shown: progress.Progress,
+    ) -> None:
+        self._plan = plan
+        self._place = place
+        self._environment = environment
+        self._progress = shown
+        self._points: dict[str, task.Point | None] = {}
+        self._materials: dict[tuple[config.Data, config.Model], _Material] = {}
+        self._trainers: dict[tuple[Any, ...], trainer.Trainer] = {}
+
+    def point(self, run: config.Run, later: list[config.Run]) -> task.Point | None:
+        """Return a run's trained point; None where it diverged, or its weights cannot be read.
+
+        Args:
+            run: the run.
+            later: runs that will be needed; those of its shape may be trained beside it.
+        """
+        if run.name not in self._points:
+            if self._plan.study.run:
+                self._restore(run)
+            else:
+                self._train(run, later)
+        return self._points[run.name]
+
+    def _restore(self, run: config.Run) -> None:
+        self._progress.begin(f"restore {run.group} seed {run.seed}", 0.0)
+        self._place.open_run(run, self._environment)
+        job = self._job([run], mesh.Layout(1, 1, 1))
+        try:
+            self._keep(run, job, 0, loop.restore(job))
+        except loop.MissingWeightsError as error:
+            self._fail(run, error)
+
+    def _train(self, run: config.Run, later: list[config.Run]) -> None:
+        """Train a run, or go on with it, and as many of its shape as the devices hold."""
+        began = time.perf_counter()
+        shape = recipe.shape(run)
+        alike = [
+            each
+            for each in later
+            if each.name not in self._points and recipe.shape(each) == shape
+        ]
+        number = len(self._material(run).data.train.labels)
+        layout = recipe.layout(run, len(alike), number)
+        cohort = alike[: layout.members]
+        evidence = {
+            **self._environment,
+            "engine": run.base.execution.engine,
+            "mesh": {"population": layout.population, "data": layout.data},
+            "cohort": [each.name for each in cohort],
+        }
+        seeds = ", ".join(str(each.seed) for each in cohort)
+        work = sum(training_work(self._plan, each) for each in cohort)
+        self._progress.begin(f"train {run.group} seed {seeds}", work)
+        job = self._job(cohort, layout)
+        for each in cohort:
+            self._place.open_run(each, evidence)
+            self._place.set_status(each, "training")
+        try:
+            ends = loop.train(job)
+        except interruption.Interrupted as error:
+            for each in cohort:
+                self._place.set_status(each, "interrupted", reason=str(error))
+            raise
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            ends = [MemoryError(self._out_of_memory(run, layout))] * len(cohort)
+        finally:
+            share = (time.perf_counter() - began) / len(cohort)
+            for each in cohort:
+                self._place.add_run_seconds(each, training=share)
+        for i, (each, end) in enumerate(zip(cohort, ends, strict=True)):
+            if isinstance(end, Exception):
+                self._fail(each, end)
+            else:
+                self._keep(each, job, i, end)
+
+    def _out_of_memory(self, run: config.Run, layout: mesh.Layout) -> str:
+        """Say which microbatch would fit; the batch size is never changed."""
+        limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+        subject = footprint.Subject(
+            run,
+            self._material(run).model,
+            examples.describe(run.base.data),
+            layout,
+        )
+        return footprint.out_of_memory(subject, limit)
+
+    def _fail(self, run: config.Run, error: Exception) -> None:
+        self._place.set_status(run, "failed", reason=str(error))
+        self._points[run.name] = None
+
+    def _keep(self, run: config.Run, job: loop.Job, i: int, end: step.State) -> None:
+        self._place.set_status(run, "trained")
+        state = jax.device_put(end, jax.devices()[0])
+        self._points[run.name] = task.Point(
+            run.name,
+            state.parameters,
+            state.statistics,
+            loop.start(job, i).parameters,
+            optim.preconditioner(recipe.scaled_optimizer(run), state.optimizer),
+        )
+
+    def _job(self, cohort: list[config.Run], layout: mesh.Layout) -> loop.Job:
+        run = cohort[0]
+        key = recipe.shape(run), layout
+        material = self._material(run)
+        number = len(material.data.train.labels)
+        if key not in self._trainers:
+            self._trainers[key] = trainer.Trainer(
+                recipe.build(run, material.model, number),
+                layout,
+                run.base,
+                material.data.train,
+                material.held_out,
+            )
+        return loop.Job(
+            trainer=self._trainers[key],
+            train=run.base.train,
+            epochs=recipe.epochs(run, number),
+            seeds=tuple(each.seed for each in cohort),
+            rates=tuple(optim.rates(recipe.scaled_optimizer(each)) for each in cohort),
+            folders=tuple(self._place.weights_folder(each) for each in cohort),
+            heard=self._heard,
+        )
+
+    def _heard(self, seen: int, rate: float, loss: float, accuracy: float) -> None:
+        self._progress.trained(TRAINING * seen, rate, loss, accuracy)
+
+    def measure(
+        self, run: config.Run, point: task.Point, missing: list[items.Item]
+    ) -> None:
+        """Make measurements of one run; a pair whose baseline diverged is left out."""
+        bench = self._material(run).bench
+        for item in missing:
+            baseline = item.baseline and self._points.get(item.baseline.name)
+            if item.baseline and baseline is None:
+                continue
+            pair = (baseline,) if baseline else ()
+            began = time.perf_counter()
+            label = f"measure {run.group} seed {run.seed} {item.task.name}"
+            self._progress.begin(label, item.task.cost)
+            try:
+                found = item.task.measure(bench, point, *pair)
+            except ValueError as error:
+                # A number that is not finite, say. This run cannot be trusted further; the others go on.
+                reason = f"{item.task.name}: {error}"
+                self._place.set_status(run, "failed", reason=reason)
+                return
+            seconds = time.perf_counter() - began
+            self._place.record(item, found, seconds)
+            self._place.add_run_seconds(run, measuring=seconds)
+        self._place.set_status(run, "done")
+
+    def _material(self, run: config.Run) -> "_Material":
+        key = run.base.data, run.base.model
+        if key not in self._materials:
+            self._materials[key] = _material(
+                run.base, self._plan.study.measure, self._progress.spent
+            )
+        return self._materials[key]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Material:
+    """What runs on the same data with the same network share."""
+
+    data: sources.Dataset
+    model: models.Model
+    bench: Bench
+
+    @property
+    def held_out(self) -> dict[str, sources.Split]:
+        """The splits that are evaluated while training."""
+        data = self.data
+        validation = {"validation": data.validation} if data.validation else {}
+        return {**validation, "test": data.test}
+
+
+def _material(
+    base: config.Base, measure: config.Measure, spent: Callable[[float], None]
+) -> _Material:
+    try:
+        data = examples.load(base.data)
+    except ValueError as error:  # damaged records: its description was read at the door
+        raise door.ConfigError(
+            [f"config.data.name={base.data.name}: {error}"]
+        ) from error
+    model = build_model(base.model, data.train.images.shape[1:], data.num_classes)
+    return _Material(data, model, Bench(model, data, measure.statistics_batch, spent))
+
+
+def build_model(
+    network: config.Model, image_shape: tuple[int, ...], num_classes: int
+) -> models.Model:
+    """Build the network of a run for images of a shape."""
+    return models.build(
+        network.name,
+        image_shape,
+        num_classes,
+        network.batch_norm_momentum,
+        network.variant,
+    )
+
+
+def training_work(plan: door.Plan, run: config.Run) -> float:
+    """Return what training a run costs, in forward passes of one example."""
+    if plan.study.run:
+        return 0.0
+    found = examples.training_examples(run.base.data)
+    last = recipe.epochs(run, found)[-1]
+    return TRAINING * (last.seen + last.steps * last.batch)

@@ -1,0 +1,68 @@
+"""Many updates in one dispatch, over a data set that stays on the device."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from bsexp.data import batches
+from bsexp.training import engine, step
+from bsexp.training.division import Division
+
+Chunk = Callable[..., tuple[step.State, step.Sums]]
+
+
+def make_chunk(
+    mesh_engine: engine.Engine, recipe: step.Recipe, division: Division
+) -> Chunk:
+    """Make the program that runs steps ``first`` to ``last`` - 1 of an epoch, for every member.
+
+    Its arguments are the states (donated: the caller's are gone), seeds and the epoch's orders [N], spread over the
+    members; images [N, ...] uint8 and labels [N], everywhere; and the two step numbers, numpy int32 scalars. It returns the states
+    and their sums once more, since the sums inside the states are donated to the next call and could not be read
+    after it.
+
+    The loop has a traced length, so one compiled program serves every length, and the numbers are the same to the
+    bit however an epoch is cut into calls. Where the recipe is not rolled a call is one update, ``first``.
+    """
+    update = step.make(recipe, division)
+
+    def augmented(
+        inputs: jax.Array, seed: jax.Array, number: jax.Array, positions: jax.Array
+    ) -> jax.Array:
+        if recipe.augment is None:
+            return inputs
+        keys = step.example_keys(seed, step.AUGMENTATION, number, positions)
+        image = inputs.shape[positions.ndim :]
+        seen = recipe.augment(inputs.reshape(-1, *image), keys.ravel())
+        return seen.reshape(inputs.shape)
+
+    def chunk(
+        state: step.State,
+        seed: jax.Array,
+        order: jax.Array,
+        images: jax.Array,
+        labels: jax.Array,
+        first: jax.Array,
+        last: jax.Array,
+    ) -> tuple[step.State, step.Sums]:
+        sums = jax.tree.map(
+            lambda old, new: jnp.where(first == 0, new, old), state.sums, step.no_sums()
+        )
+        positions = division.positions()
+
+        def body(i: jax.Array, state: step.State) -> step.State:
+            indices = batches.batch_indices(order, i, division.batch)[positions]
+            inputs, wanted = batches.gather(images, labels, indices)
+            inputs = augmented(inputs, seed, state.step, positions)
+            keys = step.example_keys(seed, step.DROPOUT, state.step, positions)
+            return update(state, step.Batch(inputs, wanted, keys))
+
+        state = state._replace(sums=sums)
+        if recipe.rolled:
+            state = jax.lax.fori_loop(first, last, body, state)
+        else:
+            state = body(first, state)
+        return state, jax.tree.map(jnp.copy, state.sums)
+
+    return mesh_engine.program(engine.by_member(chunk, shared=4), spread=3, donate=True)

@@ -1,0 +1,117 @@
+"""What a run's compiled programs need: floating-point operations and memory, with nothing trained."""
+
+import collections
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bsexp import bounds, config, models
+from bsexp.data.sources import Description
+from bsexp.training import division, engine, epoch, mesh, optim, recipe, step
+
+
+class Subject(NamedTuple):
+    """A run, its network, its data set and the mesh that it trains on."""
+
+    run: config.Run
+    model: models.Model
+    data: Description
+    layout: mesh.Layout
+
+
+def flops(subject: Subject) -> float:
+    """Return the floating-point operations of all updates of a run."""
+    epochs = recipe.epochs(subject.run, subject.data.train_examples)
+    steps: collections.Counter[int] = collections.Counter()
+    for each in epochs:
+        steps[each.batch] += each.steps
+    return sum(number * _update_flops(subject, size) for size, number in steps.items())
+
+
+def peak_bytes(subject: Subject) -> int:
+    """Return the peak memory of a device at the largest batch size: data set, states and temporaries."""
+    run, layout, data = subject.run, subject.layout, subject.data
+    number = data.train_examples
+    size = max(each.batch for each in recipe.epochs(run, number))
+    shared = recipe.build(run, subject.model, number)
+    place = engine.Jit(mesh.make(layout, jax.devices()), layout.members)
+    program = epoch.make_chunk(
+        place, shared, recipe.divide(run.base, size, layout.data)
+    )
+    own = [_state(subject), _shaped(jnp.int32), _shaped(jnp.int32, number)]
+    spread = jax.tree.map(
+        lambda leaf: _shaped(leaf.dtype, layout.members, *leaf.shape), own
+    )
+    everywhere = (
+        *(_shaped(jnp.uint8, number, *data.image_shape), _shaped(jnp.int32, number)),
+        *(_shaped(jnp.int32), _shaped(jnp.int32)),
+    )
+    memory = program.lower(*spread, *everywhere).compile().memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+
+
+def out_of_memory(subject: Subject, limit: int) -> str:
+    """Say what to do where a run does not fit in ``limit`` bytes a device; 0: not known."""
+    needed = f"out of memory: a device needs {peak_bytes(subject) / 2**20:,.0f} MiB"
+    if not limit:
+        return f"{needed}; try a smaller config.batch.microbatch"
+    known = f"{needed} and has {limit / 2**20:,.0f} MiB"
+    microbatch = fitting_microbatch(subject, limit)
+    if microbatch is not None:
+        return f"{known}; config.batch.microbatch={microbatch} would fit"
+    return f"{known}; no microbatch that keeps the ghost batches fits: try more devices or a smaller config.batch.ghost"
+
+
+def fitting_microbatch(subject: Subject, limit: int) -> int | None:
+    """Return a microbatch with which a run fits in ``limit`` bytes a device; None where none does.
+
+    It keeps the ghost batches, and so the numbers. Each try is compiled, and at most half the one before.
+    """
+    base, size = subject.run.base, subject.run.batch_size
+    ghost, microbatch = base.batch.ghost or size, base.batch.microbatch or size
+    while smaller := [
+        each for each in range(ghost, microbatch // 2 + 1, ghost) if size % each == 0
+    ]:
+        microbatch = smaller[-1]
+        batch = dataclasses.replace(base.batch, microbatch=microbatch)
+        run = dataclasses.replace(
+            subject.run, base=dataclasses.replace(base, batch=batch)
+        )
+        try:
+            needed = peak_bytes(subject._replace(run=run))
+        except bounds.FieldError:  # the mesh cannot share so few examples
+            return None
+        if needed <= limit:
+            return microbatch
+    return None
+
+
+def _update_flops(subject: Subject, size: int) -> float:
+    """Return the operations of one update, on one device and undivided: a compiled loop would count its body once."""
+    shared = recipe.build(subject.run, subject.model, subject.data.train_examples)
+    update = step.make(shared, division.divide(size, 0, 0, 1, ordered=False))
+    batch = step.Batch(
+        _shaped(jnp.float32, 1, 1, size, *subject.data.image_shape),
+        _shaped(jnp.int32, 1, 1, size),
+        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (1, 1, size))),
+    )
+    compiled = jax.jit(update).lower(_state(subject), batch).compile()
+    return compiled.cost_analysis()["flops"]
+
+
+def _state(subject: Subject) -> step.State:
+    run = subject.run
+    shared = recipe.build(run, subject.model, subject.data.train_examples)
+    rates = optim.rates(recipe.scaled_optimizer(run))
+    return jax.eval_shape(lambda: step.init(shared, rates, run.seed))
+
+
+def _shaped(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -1,0 +1,125 @@
+"""The rows of the runs of a cohort: one an epoch, written while the devices already work on the next."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bsexp import results
+from bsexp.training import engine, evaluation
+from bsexp.training.timeline import Epoch
+
+
+class Portion(NamedTuple):
+    """What was dispatched last: read only after the next dispatch, so that the device never waits for the host.
+
+    Attributes:
+        epoch: of which it is a part.
+        last: updates of the epoch done after it.
+        size: examples in it, of one run.
+        sums: of every run, since the epoch began.
+        held_out: name of a split -> its evaluation, where the portion ends its epoch or the run.
+    """
+
+    epoch: Epoch
+    last: int
+    size: int
+    sums: Any
+    held_out: dict[str, evaluation.CohortPending]
+
+
+class Log:
+    """Writes every run's metrics.jsonl, one portion late.
+
+    Attributes:
+        rows: of every run.
+        failed: place of a run among the members -> what was wrong with its loss; its rows end there.
+    """
+
+    def __init__(
+        self,
+        mesh_engine: engine.Engine,
+        files: Sequence[Path],
+        done: int,
+        heard: Callable[[int, float, float, float], None],
+    ) -> None:
+        self._engine, self._files, self._heard = mesh_engine, files, heard
+        self.failed: dict[int, FloatingPointError] = {}
+        self.rows = [_kept(file, done) for file in files]
+        self._read = time.perf_counter()
+        self._began = [
+            self._read - (rows[-1]["seconds"] if rows else 0.0) for rows in self.rows
+        ]
+        self._previous: Portion | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run which began first has trained, in all its sessions."""
+        return time.perf_counter() - min(self._began)
+
+    def read_previous(self, dispatched: Portion | None) -> None:
+        """Read what was dispatched before, and keep what was dispatched now for the next call."""
+        portion, self._previous = self._previous, dispatched
+        if portion is None:
+            return
+        found = self._engine.read(portion.sums)[: len(self._files)]
+        train = [
+            evaluation.Evaluation(
+                float(sums.loss / sums.examples), float(sums.correct / sums.examples)
+            )
+            for sums in found
+        ]
+        now = time.perf_counter()
+        self._note_failures(portion, train)
+        well = [i for i in range(len(train)) if i not in self.failed]
+        self._tell([train[i] for i in well], portion.size, now - self._read)
+        self._read = now
+        if portion.held_out:
+            held_out = {name: each.read() for name, each in portion.held_out.items()}
+            for i in well:
+                named = {name: found[i] for name, found in held_out.items()}
+                self._write(i, portion, {"train": train[i], **named})
+
+    def _tell(
+        self, found: list[evaluation.Evaluation], size: int, seconds: float
+    ) -> None:
+        if found:
+            loss, accuracy = np.mean(found, axis=0).tolist()
+            examples = size * len(found)
+            self._heard(examples, examples / seconds, loss, accuracy)
+
+    def _note_failures(
+        self, portion: Portion, train: list[evaluation.Evaluation]
+    ) -> None:
+        for i, (loss, _) in enumerate(train):
+            if not math.isfinite(loss) and i not in self.failed:
+                self.failed[i] = FloatingPointError(
+                    f"the training loss is {loss} in epoch {portion.epoch.number + 1}: "
+                    "try a smaller config.optimizer.learning_rate"
+                )
+
+    def _write(
+        self, i: int, portion: Portion, found: dict[str, evaluation.Evaluation]
+    ) -> None:
+        epoch = portion.epoch
+        whole = portion.last == epoch.whole
+        row = {
+            "epoch": epoch.number + (1 if whole else portion.last / epoch.whole),
+            "step": epoch.first + portion.last,
+            "examples": epoch.seen + portion.last * epoch.batch,
+            "seconds": round(time.perf_counter() - self._began[i], 3),
+        }
+        for name, (loss, accuracy) in found.items():
+            row |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+        self.rows[i].append(row)
+        results.append_row(self._files[i], row)
+
+
+def _kept(file: Path, done: int) -> list[dict[str, Any]]:
+    """Drop the rows after ``done`` updates and return those that stay."""
+    kept = [row for row in results.read_rows(file) if row["step"] <= done]
+    results.write_rows(file, kept)
+    return kept

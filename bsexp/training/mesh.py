@@ -1,0 +1,83 @@
+"""Which devices train which runs: a mesh of population x data."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from bsexp import config
+from bsexp.bounds import FieldError
+from bsexp.training.reduction import DATA
+
+POPULATION = "population"
+# Examples of a batch that a device gets at least before a batch is split: with fewer the devices wait for each other more
+# than they compute.
+LEAST_EXAMPLES = 512
+
+
+class Layout(NamedTuple):
+    """A mesh and the runs that train on it together.
+
+    Attributes:
+        population: P, rows of devices; each trains runs of its own.
+        data: D, devices of a row; they split each microbatch.
+        members: runs of the cohort, P or a multiple of it.
+    """
+
+    population: int
+    data: int
+    members: int
+
+
+def check(devices: int, execution: config.Execution) -> None:
+    """Check that there are enough devices.
+
+    Raises:
+        bounds.FieldError: the mesh that is prescribed needs more.
+    """
+    rows, columns = max(execution.population, 1), max(execution.data, 1)
+    if rows * columns > devices:
+        field = "population" if execution.population else "data"
+        raise FieldError(
+            f"execution.{field}",
+            f"a mesh of {rows} x {columns} devices is larger than the {devices} there are",
+        )
+
+
+def plan(
+    devices: int,
+    runs: int,
+    batch: int,
+    execution: config.Execution,
+    fits: Callable[[int], bool],
+) -> Layout:
+    """Choose the mesh for runs of one shape.
+
+    Rows by runs first, since these need no communication; then columns, while each device keeps LEAST_EXAMPLES
+    examples of a batch. A cohort has one run a row.
+
+    Args:
+        devices: that there are.
+        runs: of one shape, to be trained.
+        batch: B.
+        execution: P and D where they are prescribed.
+        fits: whether a batch can be split over a number of devices.
+
+    """
+    population, data = execution.population, execution.data
+    rows = min(population or devices // (data or 1), runs)
+    columns = data or max(
+        each
+        for each in range(1, devices // rows + 1)
+        if each == 1 or (batch // each >= LEAST_EXAMPLES and fits(each))
+    )
+    return Layout(rows, columns, rows)
+
+
+def make(layout: Layout, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+    """Lay the first P x D devices out as a mesh with axes "population" and "data"."""
+    number = layout.population * layout.data
+    grid = np.array(devices[:number]).reshape(layout.population, layout.data)
+    axis_types = (jax.sharding.AxisType.Auto,) * 2
+    return jax.sharding.Mesh(grid, (POPULATION, DATA), axis_types=axis_types)

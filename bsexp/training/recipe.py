@@ -1,0 +1,165 @@
+"""From the configuration of a run to what trains it, shared by all runs of its shape."""
+
+import functools
+
+import jax
+
+from bsexp import bounds, config, models
+from bsexp.data import augmentation, batches
+from bsexp.training import (
+    division,
+    mesh,
+    optim,
+    scaling,
+    schedules,
+    sharpness_aware,
+    step,
+    timeline,
+)
+from bsexp.training.timeline import Epoch
+
+
+def scaled_optimizer(run: config.Run) -> config.Optimizer:
+    """Return the optimizer of a run at its batch size, by its scaling rule."""
+    return scaling.scaled(run.base.optimizer, run.base.scaling, run.batch_size)
+
+
+def shape(run: config.Run) -> str:
+    """Write out what runs must share to train as one program: all but seed, learning rate and weight decay."""
+    base = run.base
+    shared = (
+        base.data,
+        base.augmentation,
+        base.model,
+        base.batch,
+        run.batch_size,
+        optim.without_rates(scaled_optimizer(run)),
+        base.schedule,
+        base.train,
+        base.execution,
+    )
+    return repr(shared)
+
+
+def schedule_errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
+    """Return what is wrong with the schedule of a run that starts at batch size B, by field."""
+    if errors(base, size, examples):  # how long it trains is not known
+        return {}
+    lengths = _lengths(base, size, examples)
+    return schedules.errors(base.schedule, **lengths)
+
+
+def _lengths(base: config.Base, size: int, examples: int) -> dict[str, int]:
+    """Return what lengths of a schedule are measured by."""
+    last = timeline.timeline(base.batch, size, base.train, examples)[-1]
+    return {
+        "batch_size": size,
+        "examples_per_epoch": batches.steps_per_epoch(examples, size) * size,
+        "total_examples": last.seen + last.steps * last.batch,
+    }
+
+
+def epochs(run: config.Run, examples: int) -> tuple[Epoch, ...]:
+    """Return the epochs of a run over N training examples."""
+    return timeline.timeline(run.base.batch, run.batch_size, run.base.train, examples)
+
+
+def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
+    """Return what is wrong with how a run is divided and how it ends, by field.
+
+    Args:
+        base: the configuration.
+        size: B of the first epoch.
+        examples: N, of the training set.
+    """
+    try:
+        mesh.check(len(jax.devices()), base.execution)
+        _check_division(base, size, examples, base.execution.data or 1)
+        _check_metrics(base)
+    except bounds.FieldError as error:
+        return {error.field: str(error)}
+    return {}
+
+
+def _check_division(base: config.Base, size: int, examples: int, devices: int) -> None:
+    listed = timeline.timeline(base.batch, size, base.train, examples)
+    for each in {epoch.batch for epoch in listed}:
+        divide(base, each, devices)
+
+
+def _check_metrics(base: config.Base) -> None:
+    train, held_out = base.train, base.data.validation_size
+    asked = {"monitor": train.patience, "target_metric": train.target}
+    for field, wanted in asked.items():
+        name = getattr(train, field)
+        if wanted and not held_out and name.startswith("validation"):
+            raise bounds.FieldError(
+                f"train.{field}", "there is none while config.data.validation_size is 0"
+            )
+
+
+def divide(base: config.Base, size: int, devices: int) -> division.Division:
+    """Divide a batch of B examples over devices as the configuration says.
+
+    Raises:
+        bounds.FieldError: the parts do not divide each other.
+    """
+    return division.divide(
+        size,
+        base.batch.microbatch,
+        base.batch.ghost,
+        devices,
+        ordered=base.execution.deterministic_reduction,
+    )
+
+
+def layout(run: config.Run, runs: int, examples: int) -> mesh.Layout:
+    """Choose the mesh on which runs of a shape train here.
+
+    Args:
+        run: one of them.
+        runs: how many there are.
+        examples: N, of the training set.
+    """
+
+    def fits(devices: int) -> bool:
+        try:
+            _check_division(run.base, run.batch_size, examples, devices)
+        except bounds.FieldError:
+            return False
+        return True
+
+    return mesh.plan(len(jax.devices()), runs, run.batch_size, run.base.execution, fits)
+
+
+def build(run: config.Run, model: models.Model, examples: int) -> step.Recipe:
+    """Build what trains a run.
+
+    Args:
+        run: any of the runs of a shape.
+        model: its network.
+        examples: N, of the training set.
+    """
+    optimizer = run.base.optimizer
+    ascent = functools.partial(
+        sharpness_aware.ascended,
+        radius=optimizer.sam_radius,
+        adaptive=optimizer.sam_adaptive,
+    )
+    return step.Recipe(
+        model=model,
+        optimizer=optim.build(scaled_optimizer(run)),
+        factor=schedules.factor(
+            run.base.schedule, **_lengths(run.base, run.batch_size, examples)
+        ),
+        ascent=ascent if optimizer.sam_radius else None,
+        augment=augmentation.make(run.base.augmentation),
+        rolled=_rolled(model),
+    )
+
+
+def _rolled(model: models.Model) -> bool:
+    """Say whether a compiled loop is fast: on CPU not around convolutions, which then run in one thread (JAX #12868)."""
+    parameters, _ = jax.eval_shape(model.init, jax.random.key(0))
+    convolutional = any(leaf.ndim > 2 for leaf in jax.tree.leaves(parameters))
+    return jax.default_backend() != "cpu" or not convolutional

@@ -1,0 +1,97 @@
+"""How an optimizer follows the batch size."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from bsexp import config
+from bsexp.training import optim
+
+# An optimizer that is right at the base batch size and kappa = B / B_base -> the optimizer at B.
+Rule = Callable[[config.Optimizer, float], config.Optimizer]
+
+
+def scaled(
+    optimizer: config.Optimizer, scaling: config.Scaling, batch_size: int
+) -> config.Optimizer:
+    """Return the optimizer that a rule prescribes at a batch size.
+
+    Args:
+        optimizer: right at ``scaling.base_batch``.
+        scaling: the rule.
+        batch_size: B, in examples.
+
+    Raises:
+        ValueError: the rule does not apply, with the reason.
+    """
+    return RULES[scaling.rule](optimizer, batch_size / scaling.base_batch)
+
+
+def error(optimizer: config.Optimizer, scaling: config.Scaling, batch_size: int) -> str:
+    """Return why a rule does not apply; "" where it does."""
+    try:
+        scaled(optimizer, scaling, batch_size)
+    except ValueError as raised:
+        return str(raised)
+    return ""
+
+
+def _none(optimizer: config.Optimizer, _: float) -> config.Optimizer:
+    return optimizer
+
+
+def _linear(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
+    """Scale the learning rate by kappa: as many examples move SGD as far.
+
+    Source: Goyal et al. 2017, arXiv:1706.02677, who warm up for 5 epochs beside it. Wrong where the noise no longer
+    dominates, near the critical batch size, and for Adam, whose steps do not shrink with the gradient.
+    """
+    return dataclasses.replace(optimizer, learning_rate=kappa * optimizer.learning_rate)
+
+
+def _square_root(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
+    """Scale the learning rate by sqrt(kappa): the covariance of SGD's steps stays.
+
+    Source: Krizhevsky 2014, arXiv:1404.5997; Hoffer et al. 2017, arXiv:1705.08741.
+    """
+    return dataclasses.replace(
+        optimizer, learning_rate=math.sqrt(kappa) * optimizer.learning_rate
+    )
+
+
+def _adam_sde(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
+    """Scale Adam so that it approximates the same stochastic differential equation, in examples seen.
+
+    eta -> sqrt(kappa) eta, 1 - b1 -> kappa (1 - b1), 1 - b2 -> kappa (1 - b2), eps -> eps / sqrt(kappa). Weight decay
+    stays as it is: the paper does not treat it.
+
+    Source: Malladi et al. 2022, arXiv:2205.10287.
+    """
+    missing = {"b1", "b2", "eps"}.difference(optim.catalogue()[optimizer.name])
+    if missing:
+        raise ValueError(
+            f"is a rule for Adam, and {optimizer.name} has no {', '.join(sorted(missing))}; use linear or square_root"
+        )
+    # Twelve digits, since 1 - 100 (1 - 0.99) is not 0 but -9e-16 in double precision.
+    betas = {
+        name: round(1 - kappa * (1 - optim.argument(optimizer, name)), 12)
+        for name in ("b1", "b2")
+    }
+    for name, beta in betas.items():
+        if beta < 0:
+            raise ValueError(
+                f"makes {name} negative ({beta:.4g}) at {kappa:g} times config.scaling.base_batch"
+            )
+    eps = optim.argument(optimizer, "eps") / math.sqrt(kappa)
+    return dataclasses.replace(
+        _square_root(optimizer, kappa),
+        arguments={**optimizer.arguments, **betas, "eps": eps},
+    )
+
+
+RULES: dict[str, Rule] = {
+    "none": _none,
+    "linear": _linear,
+    "square_root": _square_root,
+    "adam_sde": _adam_sde,
+}

@@ -1,0 +1,141 @@
+"""The learning rate's factor as training goes on, by Optax's schedules and a warm-up.
+
+A factor is a function of the examples seen before an update, not of updates: it means the same at every batch size,
+also where the batch size changes while a run trains. An update at batch size B moves it by B.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bsexp import config
+
+Factor = Callable[[jax.typing.ArrayLike], jax.Array]
+
+# They join other schedules, which no configuration can hold.
+_LEFT_OUT = frozenset({"join_schedules", "sgdr_schedule"})
+# The arguments that are lengths. `decay_steps` counts from the start of training, `transition_steps` from the end of the
+# other two.
+_LENGTHS = ("transition_begin", "warmup_steps", "transition_steps", "decay_steps")
+
+
+@functools.cache
+def catalogue() -> dict[str, tuple[str, ...]]:
+    """List Optax's schedules with their keyword arguments."""
+    candidates = {
+        name: inspect.signature(function)
+        for name, function in vars(optax).items()
+        if inspect.isfunction(function) and name not in _LEFT_OUT
+    }
+    return {
+        name: tuple(signature.parameters)
+        for name, signature in candidates.items()
+        if signature.return_annotation == optax.Schedule
+    }
+
+
+def factor(
+    schedule: config.Schedule,
+    *,
+    batch_size: int,
+    examples_per_epoch: int,
+    total_examples: int,
+) -> Factor:
+    """Make the function from the examples seen before an update to the factor of its learning rate.
+
+    f(p) = s(p) min(1, (p + B) / W), with s Optax's schedule at a peak of 1 and W the length of the warm-up. Both count
+    from the start of training; the last update of the warm-up is the first at full rate, and none is at rate zero.
+
+    Args:
+        schedule: its configuration.
+        batch_size: B, in examples; what a length in steps is a multiple of.
+        examples_per_epoch: those that the updates of an epoch see, without a short last batch that is left out.
+        total_examples: those that the whole training sees.
+
+    Returns:
+        A function of a scalar, int32 or float32, to a float32 scalar. It computes in float32, whose spacing is 8 at
+        10^8 examples: a jump can come that much early.
+
+    Raises:
+        ValueError: a length is not above zero, or Optax does not take an argument.
+    """
+    unit = _units(batch_size, examples_per_epoch)[schedule.unit]
+    arguments = _arguments(schedule, unit, total_examples)
+    decay = getattr(optax, schedule.name)(**arguments)
+    warmup = schedule.warmup * unit
+
+    def at(position: jax.typing.ArrayLike) -> jax.Array:
+        position = jnp.asarray(position, jnp.float32)
+        ramp = jnp.minimum(1, (position + batch_size) / warmup) if warmup else 1
+        return jnp.asarray(decay(position) * ramp, jnp.float32)
+
+    return at
+
+
+def _units(batch_size: int, examples_per_epoch: int) -> dict[str, int]:
+    return {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}
+
+
+def _arguments(schedule: config.Schedule, unit: int, total: int) -> dict[str, Any]:
+    """Return the arguments for Optax, lengths in examples; a peak of 1 and lengths to the end where they are left out."""
+    taken = catalogue()[schedule.name]
+    lengths = {
+        name: float(schedule.arguments[name]) * unit
+        for name in _LENGTHS
+        if name in schedule.arguments
+    }
+    begin = lengths.get("transition_begin", 0) + lengths.get("warmup_steps", 0)
+    natural = {"decay_steps": float(total), "transition_steps": float(total - begin)}
+    lengths = {name: natural[name] for name in natural if name in taken} | lengths
+    for name in natural.keys() & lengths.keys():
+        if lengths[name] <= 0:
+            raise ValueError(f"{name} is {lengths[name]:g} examples; must be > 0")
+    given = {**_peak(taken), **schedule.arguments, **lengths}
+    if "boundaries_and_scales" in given:
+        given["boundaries_and_scales"] = {
+            float(length) * unit: scale
+            for length, scale in given["boundaries_and_scales"]
+        }
+    return given
+
+
+def _peak(taken: tuple[str, ...]) -> dict[str, float]:
+    if "peak_value" in taken:
+        return {"peak_value": 1.0} | (
+            {"init_value": 0.0} if "init_value" in taken else {}
+        )
+    return {"init_value" if "init_value" in taken else "value": 1.0}
+
+
+def errors(
+    schedule: config.Schedule,
+    *,
+    batch_size: int,
+    examples_per_epoch: int,
+    total_examples: int,
+) -> dict[str, str]:
+    """Return what is wrong with a schedule, field of the base run -> message. The arguments are those of `factor`."""
+    unit = _units(batch_size, examples_per_epoch)[schedule.unit]
+    if schedule.warmup * unit > total_examples:
+        longest = f"{total_examples / unit:g} {schedule.unit}"
+        return {"schedule.warmup": f"must be at most {longest}, the whole training"}
+    try:
+        made = factor(
+            schedule,
+            batch_size=batch_size,
+            examples_per_epoch=examples_per_epoch,
+            total_examples=total_examples,
+        )
+        values = jax.vmap(made)(jnp.linspace(0, total_examples, 101))
+    except Exception as raised:  # noqa: BLE001 - whatever a wrong argument makes Optax or JAX raise
+        line = f"{type(raised).__name__}: {str(raised).partition(chr(10))[0]}"
+        return {"schedule.arguments": f"{schedule.name} does not take them: {line}"}
+    if not (jnp.isfinite(values).all() and (values >= 0).all() and values.any()):
+        wrong = "make the learning rate negative, infinite or zero throughout"
+        return {"schedule.arguments": wrong}
+    return {}

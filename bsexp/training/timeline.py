@@ -1,0 +1,78 @@
+"""How long a run is, epoch by epoch: batch sizes that may grow, and limits in epochs, updates or examples."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from bsexp import config
+from bsexp.bounds import FieldError
+from bsexp.data import batches
+
+
+class Epoch(NamedTuple):
+    """One pass over the training set, or what a limit leaves of it.
+
+    Attributes:
+        number: counted from 0.
+        batch: batch size B of its updates.
+        first: updates of the run before it.
+        seen: examples seen before it.
+        steps: its own updates.
+        whole: updates of the whole pass.
+    """
+
+    number: int
+    batch: int
+    first: int
+    seen: int
+    steps: int
+    whole: int
+
+    @property
+    def end(self) -> int:
+        """Updates of the run after it."""
+        return self.first + self.steps
+
+
+def timeline(
+    batch: config.Batch, size: int, train: config.Train, examples: int
+) -> tuple[Epoch, ...]:
+    """List the epochs of a run.
+
+    The batch size is multiplied by ``batch.growth`` after each of ``batch.growth_epochs`` epochs (Smith et al. 2018,
+    arXiv:1711.00489). The run ends at the first of the limits that ``train`` sets in epochs, updates and examples.
+
+    Args:
+        batch: how the batch size grows.
+        size: B of the first epoch.
+        train: the limits.
+        examples: N, of the training set.
+
+    Raises:
+        bounds.FieldError: a batch size on the way is above N.
+    """
+    return tuple(_epochs(batch, size, train, examples))
+
+
+def _epochs(
+    batch: config.Batch, size: int, train: config.Train, examples: int
+) -> Iterator[Epoch]:
+    first = seen = 0
+    for number in range(train.epochs):
+        size *= batch.growth ** (number in batch.growth_epochs)
+        if size > examples:
+            raise FieldError(
+                "batch.growth_epochs",
+                f"after {number} epochs a batch has {size} examples, more than the {examples} of the training set",
+            )
+        whole = batches.steps_per_epoch(examples, size)
+        left = [whole]
+        if train.steps:
+            left.append(train.steps - first)
+        if train.examples:
+            # The update that reaches the limit is the last one.
+            left.append(-(-(train.examples - seen) // size))
+        steps = min(left)
+        if steps <= 0:
+            return
+        yield Epoch(number, size, first, seen, steps, whole)
+        first, seen = first + steps, seen + steps * size

@@ -1,0 +1,134 @@
+"""Convolution and max-pooling as matrix products and slices against the compiler's own, layer by layer and in all of C1."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+import optax
+from benchmarks import timing
+
+from bsexp import config, models
+from bsexp.models import convolution, normalisation, pooling
+
+BATCH_SIZE = 256
+IMAGE_SHAPE = (32, 32, 3)
+# Inputs, kernel, stride: what the networks of the paper hold, at their largest batch that a laptop trains fast.
+CONVOLUTIONS = {
+    "first of C1": ((32, 32, 3), (5, 5, 3, 64), 2),
+    "second of C1": ((8, 8, 64), (5, 5, 64, 64), 2),
+    "first of C1 released": ((32, 32, 3), (5, 5, 3, 64), 1),
+    "second of C1 released": ((16, 16, 64), (5, 5, 64, 64), 1),
+    "third of C2": ((16, 16, 64), (3, 3, 64, 128), 1),
+    "eighth of C2": ((4, 4, 256), (3, 3, 256, 512), 1),
+}
+POOLS = {
+    "first of C1": ((16, 16, 64), 3),
+    "first of C1 released": ((32, 32, 64), 3),
+    "first of C2": ((32, 32, 64), 2),
+}
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """Compare forward and backward pass of both forms, at 256 examples of CIFAR's shape."""
+    for name, (inputs_shape, kernel_shape, stride) in CONVOLUTIONS.items():
+        arguments = _random((BATCH_SIZE, *inputs_shape), kernel_shape)
+
+        def convolved(
+            form: Callable[..., Any],
+            stride: int = stride,
+            arguments: tuple[jax.Array, ...] = arguments,
+        ) -> Callable[[], Any]:
+            return _gradient(lambda x, k: form(x, k, stride, "SAME"), *arguments)
+
+        yield _row(
+            f"convolution, {name}",
+            convolved(convolution.by_matmul),
+            convolved(convolution.by_compiler),
+        )
+    for name, (shape, window) in POOLS.items():
+        (inputs,) = _random((BATCH_SIZE, *shape))
+
+        def pooled(
+            form: Callable[..., Any], window: int = window, inputs: jax.Array = inputs
+        ) -> Callable[[], Any]:
+            return _gradient(lambda x: form(x, window, 2, "SAME"), inputs)
+
+        yield _row(
+            f"max-pool, {name}",
+            pooled(pooling.by_slices),
+            pooled(pooling.by_compiler),
+        )
+    for variant in models.NETWORKS["C1"]:
+        yield _row(f"C1 {variant}", _of_c1(variant), _of_c1_by_compiler(variant))
+
+
+def _row(
+    name: str, ours: Callable[[], Any], compiler: Callable[[], Any]
+) -> dict[str, Any]:
+    spent, compiler_spent, ratios = timing.paired(ours, compiler)
+    return {
+        "benchmark": f"forward and backward pass: {name}",
+        "batch_size": BATCH_SIZE,
+        "milliseconds": 1e3 * spent,
+        "milliseconds_by_compiler": 1e3 * compiler_spent,
+        "times_the_compiler": ratios[len(ratios) // 2],
+        "lowest": ratios[0],
+        "highest": ratios[-1],
+    }
+
+
+def _random(*shapes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    return tuple(
+        jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)
+    )
+
+
+def _gradient(
+    function: Callable[..., jax.Array], *arguments: jax.Array
+) -> Callable[[], Any]:
+    """Return a call of the function and the product of a vector with its Jacobian."""
+    (vector,) = _random(jax.eval_shape(function, *arguments).shape)
+
+    @jax.jit
+    def run(vector: jax.Array, *arguments: jax.Array) -> Any:
+        outputs, pull = jax.vjp(function, *arguments)
+        return outputs, pull(vector)
+
+    return lambda: run(vector, *arguments)
+
+
+def _of_c1(variant: str) -> Callable[[], Any]:
+    """Return a call of the gradient of a training batch's loss, dropout and all; traced here and now."""
+    momentum = config.Model().batch_norm_momentum
+    model = models.build("C1", IMAGE_SHAPE, 10, momentum, variant)
+    key = jax.random.key(0)
+    parameters, statistics = model.init(key)
+    inputs = jax.random.uniform(key, (BATCH_SIZE, *IMAGE_SHAPE))
+    labels = jax.random.randint(key, (BATCH_SIZE,), 0, 10)
+    keys = jax.random.split(key, BATCH_SIZE)
+
+    def loss(parameters: Any, *arrays: Any) -> tuple[jax.Array, Any]:
+        statistics, inputs, labels, keys = arrays
+        logits, moved = model.train(
+            parameters, statistics, inputs, keys, normalisation.whole(BATCH_SIZE)
+        )
+        return (
+            optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(),
+            moved,
+        )
+
+    arguments = parameters, statistics, inputs, labels, keys
+    compiled = (
+        jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(*arguments).compile()
+    )
+    return lambda: compiled(*arguments)
+
+
+def _of_c1_by_compiler(variant: str) -> Callable[[], Any]:
+    with (
+        mock.patch.object(convolution, "convolve", convolution.by_compiler),
+        mock.patch.object(pooling, "max_pool", pooling.by_compiler),
+    ):
+        return _of_c1(variant)

@@ -1,0 +1,96 @@
+"""A small network with batch norm and dropout, trained on meshes of virtual devices."""
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from bsexp import config, models
+from bsexp.models import dropout, normalisation
+from bsexp.training import mesh, optim, recipe, step, trainer
+
+EXAMPLES = 1_280
+
+
+class Network(nn.Module):
+    num_classes: int
+    momentum: float
+    least_side = 1
+
+    @nn.compact
+    def __call__(self, inputs, ghost, keys):
+        hidden = inputs.reshape((len(inputs), -1))
+        for layer in range(2):
+            hidden = nn.relu(
+                normalisation.NormalisedDense(32, self.momentum)(hidden, ghost)
+            )
+            hidden = dropout.dropout(hidden, keys, 0.5, layer)
+        return nn.Dense(self.num_classes)(hidden)
+
+
+models.NETWORKS["tiny"] = {"paper": Network}
+
+
+def network():
+    return models.build("tiny", (28, 28, 1), 10, 0.9)
+
+
+class Cohort:
+    """Runs that differ in their seeds, on a mesh."""
+
+    def __init__(
+        self,
+        data,
+        layout=mesh.Layout(1, 1, 1),  # noqa: B008 - a tuple
+        *,
+        batch_size=64,
+        seeds=(0,),
+        optimizer=config.Optimizer(name="sgd", learning_rate=0.1),  # noqa: B008 - frozen
+        rates=None,
+        rolled=True,
+        **fields,
+    ):
+        base = config.Base(
+            model=config.Model(name="tiny"), optimizer=optimizer, **fields
+        )
+        run = config.Run("test", seeds[0], batch_size, base)
+        shared = recipe.build(run, network(), EXAMPLES)._replace(rolled=rolled)
+        train = type(data.train)(
+            data.train.images[:EXAMPLES], data.train.labels[:EXAMPLES]
+        )
+        test = type(data.test)(data.test.images[:303], data.test.labels[:303])
+        self.trainer = trainer.Trainer(shared, layout, base, train, {"test": test})
+        self.seeds, self.batch_size = list(seeds), batch_size
+        rates = rates or [optim.rates(recipe.scaled_optimizer(run))] * len(seeds)
+        spread = self.trainer.engine.spread
+        self.placed = spread([np.int32(seed) for seed in seeds])
+        self.state = spread(
+            [
+                step.init(shared, each, seed)
+                for each, seed in zip(rates, seeds, strict=True)
+            ]
+        )
+
+    def run(self, steps, portion=5):
+        """Train, and return the mean losses of portions of the updates by member, [steps / portion, members]."""
+        losses, per_epoch = [], EXAMPLES // self.batch_size
+        previous = np.zeros(len(self.seeds))
+        for i in range(0, steps, portion):
+            epoch, first = divmod(i, per_epoch)
+            if not first:
+                orders = self.trainer.orders(self.seeds, epoch)
+            self.state, sums = self.trainer.run(
+                self.state, self.placed, orders, self.batch_size, first, first + portion
+            )
+            total = np.array(
+                [float(each.loss) for each in self.trainer.engine.read(sums)]
+            )
+            previous = previous * (first > 0)
+            losses.append((total - previous) / self.batch_size / portion)
+            previous = total
+        return np.array(losses)
+
+    def member(self, number=0):
+        return jax.device_get(self.trainer.engine.member(self.state, number))
+
+    def evaluations(self):
+        return self.trainer.held_out["test"].dispatch(self.state).read()

@@ -1,0 +1,54 @@
+"""How an update's examples are divided."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from bsexp.bounds import FieldError
+from bsexp.training import division, mesh
+from bsexp.training.reduction import DATA
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_every_example_lies_on_one_device_and_consecutive_ones_in_one_microbatch(
+    devices, ordered
+):
+    found = division.divide(96, 32, 8, devices, ordered=ordered)
+    place = mesh.make(mesh.Layout(1, devices, 1), jax.devices())
+    positions = jax.shard_map(
+        found.positions,
+        mesh=place,
+        in_specs=(),
+        out_specs=PartitionSpec(None, DATA),
+        check_vma=False,
+    )()
+    shards = 8 if ordered else devices
+    assert positions.shape == (3, shards, 32 // shards)
+    np.testing.assert_array_equal(positions.ravel(), np.arange(96))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "said"),
+    [
+        ((100, 30, 0, 1), "batch.microbatch", "nearest that do: 25 and 50"),
+        ((100, 0, 7, 1), "batch.ghost", "nearest that do: 5 and 10"),
+        ((96, 32, 24, 1), "batch.ghost", "the microbatch of 32 examples"),
+        ((64, 128, 0, 1), "batch.microbatch", "nearest that do: 64"),
+        ((100, 0, 0, 8), "batch.size", "nearest that can: 96 and 104"),
+        ((3, 0, 0, 8), "batch.size", "nearest that can: 8"),
+        ((96, 0, 32, 2), "batch.ghost", "nearest that do: 24 and 48"),
+    ],
+)
+def test_parts_that_do_not_divide_are_refused_with_the_nearest_that_do(
+    arguments, field, said
+):
+    with pytest.raises(FieldError, match=said) as caught:
+        division.divide(*arguments, ordered=False)
+    assert caught.value.field == field
+
+
+def test_three_devices_cannot_share_eight_shards():
+    with pytest.raises(FieldError, match="must divide the 8 parts"):
+        division.divide(96, 0, 0, 3, ordered=True)

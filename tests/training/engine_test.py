@@ -1,0 +1,229 @@
+"""One update function, two engines, any number of devices: the same numbers."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from training.cohorts import EXAMPLES, Cohort, network
+
+from bsexp import config
+from bsexp.training import mesh
+
+STEPS = 100
+DEVICES = (1, 2, 4, 8)
+ENGINES = ("jit", "pmap")
+
+
+def execution(engine="jit", **fields):
+    return config.Execution(engine=engine, **fields)
+
+
+@pytest.fixture(scope="module")
+def alone(mnist):
+    cohort = Cohort(mnist)
+    return cohort.run(STEPS), cohort.member()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("devices", DEVICES)
+def test_a_run_is_the_same_on_any_number_of_devices_by_either_engine(
+    mnist, alone, engine, devices
+):
+    """Batch norm over the whole batch and dropout are on; what differs is how a sum is rounded."""
+    layout = mesh.Layout(1, devices, 1)
+    cohort = Cohort(mnist, layout, execution=execution(engine))
+    np.testing.assert_allclose(cohort.run(STEPS), alone[0], rtol=1e-5)
+    found, expected = (
+        ravel_pytree((state.parameters, state.statistics))[0]
+        for state in (cohort.member(), alone[1])
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert cohort.member().sums.correct == alone[1].sums.correct
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("shape", [(2, 1), (2, 4), (4, 2), (8, 1)])
+def test_the_runs_of_a_cohort_are_those_that_train_by_themselves(
+    mnist, alone, engine, shape
+):
+    seeds = (3, 0, 1, 2, 4, 5, 6, 7)[: max(shape[0], 2)]
+    layout = mesh.Layout(*shape, len(seeds))
+    cohort = Cohort(mnist, layout, seeds=seeds, execution=execution(engine))
+    losses = cohort.run(STEPS // 2)
+    np.testing.assert_allclose(losses[:, 1], alone[0][: STEPS // 10, 0], rtol=1e-5)
+    assert abs(losses[:, 0] / losses[:, 1] - 1).max() > 0.01
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_several_runs_of_a_row_are_mapped_over_one_program(mnist, alone, engine):
+    layout = mesh.Layout(2, 2, 6)
+    seeds = (3, 1, 2, 4, 0, 5)
+    cohort = Cohort(mnist, layout, seeds=seeds, execution=execution(engine))
+    losses = cohort.run(STEPS // 2)
+    np.testing.assert_allclose(losses[:, 4], alone[0][: STEPS // 10, 0], rtol=1e-5)
+
+
+def test_runs_may_differ_in_their_learning_rates(mnist):
+    rates = [
+        {"learning_rate": jnp.float32(rate), "weight_decay": jnp.float32(0)}
+        for rate in (0.1, 0.02)
+    ]
+    layout = mesh.Layout(2, 1, 2)
+    both = Cohort(mnist, layout, seeds=(0, 0), rates=rates).run(30)
+    small = config.Optimizer(name="sgd", learning_rate=0.02)
+    single = Cohort(mnist, optimizer=small).run(30)
+    np.testing.assert_allclose(both[:, 1], single[:, 0], rtol=1e-5)
+    assert both[-1, 0] < both[-1, 1]
+
+
+@pytest.fixture(scope="module")
+def in_order(mnist):
+    return {
+        devices: _ordered(mnist, mesh.Layout(1, devices, 1), "jit")
+        for devices in DEVICES
+    }
+
+
+def _ordered(mnist, layout, engine):
+    cohort = Cohort(
+        mnist, layout, execution=execution(engine, deterministic_reduction=True)
+    )
+    return cohort.run(30), cohort.member()
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_sums_in_a_fixed_order_give_the_same_bits_on_any_number_of_devices(
+    in_order, alone, devices
+):
+    losses, state = in_order[devices]
+    np.testing.assert_array_equal(losses, in_order[1][0])
+    jax.tree.map(np.testing.assert_array_equal, state, in_order[1][1])
+    np.testing.assert_allclose(losses, alone[0][:6], rtol=1e-5)
+
+
+def test_sums_in_a_fixed_order_give_the_same_bits_by_pmap(mnist, in_order):
+    losses, state = _ordered(mnist, mesh.Layout(1, 4, 1), "pmap")
+    np.testing.assert_array_equal(losses, in_order[1][0])
+    jax.tree.map(np.testing.assert_array_equal, state, in_order[1][1])
+
+
+@pytest.mark.parametrize("ghost", [8, 16, 32])
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_ghost_batches_do_not_depend_on_the_devices(mnist, ghost, devices, ordered):
+    """Of 64 examples four devices hold 16 each, and a fixed order eight shards of 8: a ghost batch lies in one or over several."""
+    batch = config.Batch(ghost=ghost)
+    expected = Cohort(mnist, batch=batch).run(20)
+    cohort = Cohort(
+        mnist,
+        mesh.Layout(1, devices, 1),
+        batch=batch,
+        execution=execution(deterministic_reduction=ordered),
+    )
+    np.testing.assert_allclose(cohort.run(20), expected, rtol=1e-5)
+    whole = Cohort(mnist).run(20)
+    assert abs(expected / whole - 1).max() > 0.005
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("rolled", [True, False])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_microbatches_give_the_update_of_the_whole_batch(
+    mnist, devices, rolled, ordered
+):
+    """Gradient accumulation changes neither loss, gradient, running averages nor dropout, where ghost batches are the same."""
+    whole = Cohort(mnist, batch=config.Batch(ghost=16))
+    parts = Cohort(
+        mnist,
+        mesh.Layout(1, devices, 1),
+        batch=config.Batch(ghost=16, microbatch=16 if devices == 1 else 32),
+        execution=execution(deterministic_reduction=ordered),
+        rolled=rolled,
+    )
+    np.testing.assert_allclose(parts.run(1, 1), whole.run(1, 1), rtol=1e-6)
+    ends = [
+        ravel_pytree((each.member().parameters, each.member().statistics))[0]
+        for each in (parts, whole)
+    ]
+    np.testing.assert_allclose(*ends, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 4), (1, 8)])
+def test_the_test_split_is_evaluated_exactly_on_every_mesh(mnist, engine, shape):
+    """303 examples leave a short part on 4 and on 8 devices."""
+    layout = mesh.Layout(*shape, shape[0])
+    cohort = Cohort(
+        mnist, layout, seeds=tuple(range(shape[0])), execution=execution(engine)
+    )
+    cohort.run(5)
+    images, labels = mnist.test.images[:303] / np.float32(255), mnist.test.labels[:303]
+    for number, found in enumerate(cohort.evaluations()):
+        state = cohort.member(number)
+        logits = network().apply(state.parameters, state.statistics, images, "running")
+        assert found.accuracy == float((logits.argmax(-1) == labels).sum()) / 303
+        losses = -jax.nn.log_softmax(logits)[np.arange(303), labels]
+        np.testing.assert_allclose(found.loss, losses.mean(), rtol=1e-5)
+
+
+def compiled(mnist, layout, **fields):
+    cohort = Cohort(
+        mnist, layout, batch_size=128, seeds=tuple(range(layout.members)), **fields
+    )
+    cohort.run(1, 1)
+    program = cohort.trainer._programs[128]
+    arguments = (
+        *(cohort.state, cohort.placed, cohort.trainer.orders(cohort.seeds, 0)),
+        *(cohort.trainer._images, cohort.trainer._labels, np.int32(0), np.int32(1)),
+    )
+    return program.lower(*arguments).compile().as_text()
+
+
+def all_reduces(text):
+    """List the number of elements of every all-reduce of a compiled program."""
+    found = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+    return [
+        sum(
+            int(np.prod([int(n) for n in shape.split(",") if n] or [1]))
+            for shape in re.findall(r"\w+\[([\d,]*)\]", each)
+        )
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (1, 8), (2, 4)])
+def test_an_update_has_one_all_reduce_of_the_gradients_size(mnist, shape):
+    """The others are of batch norm: two means a layer, forward and backward; none goes over the population."""
+    text = compiled(mnist, mesh.Layout(*shape, shape[0]))
+    parameters, statistics = network().init(jax.random.key(0))
+    # Beside it each example's loss and the accuracy.
+    size = ravel_pytree((parameters, statistics))[0].size + 128 // shape[1] + 1
+    sizes = all_reduces(text)
+    assert max(sizes) == size
+    assert sorted(sizes)[-2] <= 32
+    groups = re.findall(r"all-reduce.*?replica_groups=(\S+)", text)
+    rows = {
+        "{{"
+        + "},{".join(
+            ",".join(map(str, range(r * shape[1], (r + 1) * shape[1])))
+            for r in range(shape[0])
+        )
+        + "}},"
+    }
+    assert set(groups) == rows or all("[" in group for group in groups)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (8, 1)])
+def test_runs_side_by_side_do_not_communicate(mnist, shape):
+    text = compiled(mnist, mesh.Layout(*shape, shape[0]))
+    assert not re.findall(r"all-(?:reduce|gather|to-all)|collective-permute", text)
+
+
+def test_an_epoch_is_as_long_as_it_should_be(mnist):
+    cohort = Cohort(mnist)
+    cohort.run(EXAMPLES // 64)
+    assert cohort.member().sums.examples == EXAMPLES
+    assert cohort.member().examples == EXAMPLES

@@ -1,0 +1,68 @@
+"""What a run needs, from its compiled programs."""
+
+import dataclasses
+
+import pytest
+from training import jobs
+
+from bsexp import config
+from bsexp.data.sources import Description
+from bsexp.training import footprint, mesh
+
+MIB = 2**20
+
+
+def subject(batch_size=4_096, layout=jobs.ALONE, **batch):
+    base = config.Base(batch=config.Batch(**batch), train=config.Train(epochs=2))
+    run = config.Run("LB", 0, batch_size, base)
+    fields = {
+        "image_shape": (28, 28, 1),
+        "num_classes": 10,
+        "train_examples": 10_000,
+        "test_examples": 100,
+    }
+    names = {field.name for field in dataclasses.fields(Description)}
+    data = Description(**{name: fields.get(name, 0) for name in names})
+    return footprint.Subject(run, jobs.network(), data, layout)
+
+
+def test_flops_are_those_of_the_matrix_products():
+    """6 B P an update, P the entries of the kernels, less the gradient with respect to the images; the rest is a few per cent."""
+    kernels = 784 * 512 + 4 * 512**2 + 512 * 10
+    updates = 2 * (10_000 // 4_096)
+    expected = updates * 4_096 * (6 * kernels - 2 * 784 * 512)
+    assert footprint.flops(subject()) == pytest.approx(expected, rel=0.05)
+
+
+def test_a_batch_size_that_grows_is_counted_size_by_size():
+    grown = footprint.flops(subject(1_024, growth=4, growth_epochs=(1,)))
+    parts = [footprint.flops(subject(size)) / 2 for size in (1_024, 4_096)]
+    assert grown == pytest.approx(sum(parts), rel=1e-3)
+
+
+def test_memory_falls_with_the_microbatch_and_with_devices():
+    """A layer's activations: 4 bytes x 512 units x examples, at least one for each of five layers."""
+    whole = footprint.peak_bytes(subject(ghost=128))
+    parts = footprint.peak_bytes(subject(ghost=128, microbatch=128))
+    spread = footprint.peak_bytes(subject(ghost=128, layout=mesh.Layout(1, 8, 1)))
+    activations = 5 * 4 * 512 * (4_096 - 128)
+    assert whole - parts > activations
+    assert whole - spread > 0.8 * activations
+
+
+def test_where_it_does_not_fit_a_microbatch_that_does_is_named():
+    free = subject(ghost=128)
+    needed = footprint.peak_bytes(free)
+    found = footprint.fitting_microbatch(free, needed - 10 * MIB)
+    assert found in (1_024, 2_048)
+    fits = subject(ghost=128, microbatch=found)
+    assert footprint.peak_bytes(fits) <= needed - 10 * MIB
+    said = footprint.out_of_memory(free, needed - 10 * MIB)
+    assert f"config.batch.microbatch={found} would fit" in said
+
+
+def test_where_nothing_fits_it_says_so():
+    said = footprint.out_of_memory(subject(ghost=1_024), 10 * MIB)
+    assert "no microbatch that keeps the ghost batches fits" in said
+    assert "10 MiB" in said
+    assert footprint.fitting_microbatch(subject(), 10 * MIB) is None

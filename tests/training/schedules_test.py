@@ -1,0 +1,190 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from bsexp import config
+from bsexp.training import schedules
+
+# 10 updates of 32 examples an epoch, 20 epochs.
+TRAINING = {"batch_size": 32, "examples_per_epoch": 320, "total_examples": 6_400}
+LENGTHS = {
+    "steps": lambda epochs: 10 * epochs,
+    "epochs": lambda epochs: epochs,
+    "examples": lambda epochs: 320 * epochs,
+}
+# What a schedule needs besides a peak and lengths that reach to the end.
+NEEDED = {
+    "exponential_decay": {"decay_rate": 0.5},
+    "linear_schedule": {"end_value": 0.0},
+    "polynomial_schedule": {"end_value": 0.0, "power": 2.0},
+    "piecewise_constant_schedule": {"boundaries_and_scales": ((5, 0.1),)},
+    "piecewise_interpolate_schedule": {
+        "interpolate_type": "linear",
+        "boundaries_and_scales": ((5, 0.1),),
+    },
+    "warmup_constant_schedule": {"warmup_steps": 2},
+    "warmup_cosine_decay_schedule": {"warmup_steps": 2},
+    "warmup_exponential_decay_schedule": {"warmup_steps": 2, "decay_rate": 0.5},
+}
+
+
+def at(positions, training=TRAINING, **settings):
+    factor = schedules.factor(config.Schedule(**settings), **training)
+    return np.array([factor(position) for position in positions])
+
+
+def epochs(*values):
+    return [jnp.int32(320 * value) for value in values]
+
+
+def test_without_settings_the_factor_is_one_throughout():
+    np.testing.assert_array_equal(at(epochs(0, 1, 19.9, 20)), 1.0)
+
+
+def test_the_catalogue_is_what_optax_has():
+    found = schedules.catalogue()
+    assert set(NEEDED) < set(found)
+    assert set(found) - set(NEEDED) == {
+        "constant_schedule",
+        "cosine_decay_schedule",
+        "cosine_onecycle_schedule",
+        "linear_onecycle_schedule",
+    }
+    assert found["cosine_decay_schedule"] == (
+        "init_value",
+        "decay_steps",
+        "alpha",
+        "exponent",
+    )
+
+
+@pytest.mark.parametrize("name", sorted(schedules.catalogue()))
+def test_every_listed_schedule_climbs_to_one_and_takes_the_training_s_length(name):
+    arguments = NEEDED.get(name, {})
+    assert not schedules.errors(config.Schedule(name, arguments), **TRAINING)
+    values = at(epochs(*range(21)), name=name, arguments=arguments)
+    np.testing.assert_allclose(values.max(), 1, rtol=1e-6)
+    if name.startswith("warmup_"):
+        np.testing.assert_allclose(values[:3], [0, 0.5, 1], rtol=1e-6)
+    if "decay_steps" in schedules.catalogue()[name] or "onecycle" in name:
+        assert (
+            values[-1] < 1e-4 < values[-2]
+        )  # the end of training is that of the decay
+    if "transition_steps" in schedules.catalogue()[name] and "decay_rate" in arguments:
+        np.testing.assert_allclose(values[-1], 0.5, rtol=1e-6)
+
+
+def test_the_schedule_of_goyal_et_al_is_warmed_up_and_divided_by_ten():
+    """Goyal et al. 2017, arXiv:1706.02677: 5 epochs of warm-up, a tenth from epochs 30, 60 and 80 of 90."""
+    found = at(
+        [*epochs(0, 1, 4.9, 5, 29.9, 30, 59.9, 60, 79.9, 80, 89.9)],
+        {**TRAINING, "total_examples": 320 * 90},
+        name="piecewise_constant_schedule",
+        arguments={"boundaries_and_scales": ((30, 0.1), (60, 0.1), (80, 0.1))},
+        warmup=5,
+    )
+    expected = [0.02, 0.22, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_cosine_reaches_zero_when_training_ends():
+    found = at(epochs(0, 5, 10, 15, 20), name="cosine_decay_schedule")
+    expected = 0.5 * (1 + np.cos(np.pi * np.array([0, 0.25, 0.5, 0.75, 1])))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(NEEDED))
+@pytest.mark.parametrize("unit", ["steps", "examples"])
+def test_lengths_mean_the_same_in_every_unit(name, unit):
+    def written(unit):
+        length = LENGTHS[unit]
+        arguments = {
+            key: length(value) if key == "warmup_steps" else value
+            for key, value in NEEDED[name].items()
+        }
+        if "boundaries_and_scales" in arguments:
+            arguments["boundaries_and_scales"] = ((length(5), 0.1),)
+        if "transition_begin" in schedules.catalogue()[name]:
+            arguments["transition_begin"] = length(3)
+        return {"arguments": arguments, "warmup": length(2), "unit": unit, "name": name}
+
+    positions = epochs(0, 1, 2.5, 3, 4, 5, 12, 19.9)
+    by_epoch = at(positions, **written("epochs"))
+    assert len(set(by_epoch)) > 2
+    np.testing.assert_allclose(at(positions, **written(unit)), by_epoch, rtol=1e-5)
+
+
+def test_the_factor_is_optax_s_schedule_by_update_for_a_fixed_batch_size():
+    schedule = optax.exponential_decay(
+        1.0, 50, 0.3, transition_begin=20, staircase=True
+    )
+    arguments = {"transition_steps": 50, "decay_rate": 0.3, "transition_begin": 20, "staircase": True}  # fmt: skip
+    found = at(
+        [32 * step for step in range(200)],
+        name="exponential_decay",
+        arguments=arguments,
+        unit="steps",
+    )
+    expected = [float(schedule(step)) for step in range(200)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_no_update_of_the_warm_up_stands_still_and_the_last_is_at_full_rate():
+    found = at([32 * step for step in range(6)], warmup=4, unit="steps")
+    np.testing.assert_allclose(found, [0.25, 0.5, 0.75, 1, 1, 1])
+
+
+def test_a_factor_is_the_same_for_the_same_examples_at_another_batch_size():
+    settings = {"name": "cosine_decay_schedule", "unit": "epochs"}
+    other = {**TRAINING, "batch_size": 160}
+    positions = epochs(0, 4, 9, 20)
+    np.testing.assert_array_equal(
+        at(positions, **settings), at(positions, other, **settings)
+    )
+
+
+def test_jumps_come_at_their_update_in_a_training_of_many_examples():
+    """Beyond 2^24 examples, where float32 no longer holds every whole number."""
+    size, epoch = 127, 127 * 10_087
+    training = {"batch_size": size, "examples_per_epoch": epoch, "total_examples": 90 * epoch}  # fmt: skip
+    settings = {
+        "name": "piecewise_constant_schedule",
+        "arguments": {"boundaries_and_scales": ((31, 0.1), (61, 0.1), (83, 0.1))},
+    }
+    factor = jax.jit(schedules.factor(config.Schedule(**settings), **training))
+    for jump, before in ((31, 1), (61, 0.1), (83, 0.01)):
+        for position, expected in ((jump * epoch - size, before), (jump * epoch, before / 10)):  # fmt: skip
+            np.testing.assert_allclose(factor(jnp.int32(position)), expected, rtol=1e-5)
+            as_float = jnp.float32(position // size) * size
+            np.testing.assert_allclose(factor(as_float), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "message"),
+    [
+        ({"warmup": 21}, "warmup", "must be at most 20 epochs, the whole training"),
+        ({"warmup": 200.5, "unit": "steps"}, "warmup", "must be at most 200 steps"),
+        ({"warmup": 6_401, "unit": "examples"}, "warmup", "must be at most 6400 examples"),
+        ({"name": "exponential_decay"}, "arguments", "TypeError: exponential_decay() missing 1 required"),
+        ({"name": "cosine_decay_schedule", "arguments": {"decay_steps": 0}}, "arguments", "decay_steps is 0 examples; must be > 0"),
+        ({"name": "cosine_decay_schedule", "arguments": {"decay_steps": "ten"}}, "arguments", "ValueError"),
+        ({"name": "linear_schedule", "arguments": {"end_value": 0, "transition_begin": 20}}, "arguments", "transition_steps is 0 examples"),
+        ({"name": "linear_schedule", "arguments": {"end_value": -0.1}}, "arguments", "negative, infinite or zero"),
+        ({"arguments": {"value": 0.0}}, "arguments", "negative, infinite or zero"),
+        ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": (5, 0.1)}}, "arguments", "TypeError"),
+    ],
+)  # fmt: skip
+def test_a_schedule_that_cannot_be_meant_is_told(settings, field, message):
+    (found,) = schedules.errors(config.Schedule(**settings), **TRAINING).items()
+    assert found[0] == f"schedule.{field}"
+    assert message in found[1]
+
+
+def test_a_warm_up_may_be_the_whole_training():
+    whole = config.Schedule(warmup=20)
+    assert not schedules.errors(whole, **TRAINING)
+    assert schedules.errors(dataclasses.replace(whole, warmup=20.1), **TRAINING)

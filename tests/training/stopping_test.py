@@ -1,0 +1,65 @@
+"""When a run ends early, from its rows alone."""
+
+import pytest
+
+from bsexp import config
+from bsexp.training import stopping
+
+
+def rows(losses, accuracies=None, seconds=1.0):
+    accuracies = accuracies or [0.5] * len(losses)
+    return [
+        {
+            "test_loss": loss,
+            "test_accuracy": accuracy,
+            "seconds": seconds * (i + 1),
+            "step": i,
+        }
+        for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
+    ]
+
+
+def test_by_default_nothing_ends_a_run():
+    train = config.Train()
+    assert not stopping.conditional(train)
+    assert stopping.reason(rows([3, 2, 9, 9, 9]), train) == ""
+    assert stopping.target(rows([3, 2]), train) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "ends"),
+    [
+        ([3, 2, 2.5], False),
+        ([3, 2, 2.5, 2.1], True),
+        ([3, 2, 2, 2], True),
+        ([3, 2, 2.5, 1.9], False),
+        ([], False),
+    ],
+)
+def test_patience_counts_the_epochs_without_a_new_best(losses, ends):
+    train = config.Train(patience=2, monitor="test_loss")
+    assert stopping.conditional(train)
+    assert stopping.reason(rows(losses), train) == ("patience" if ends else "")
+
+
+def test_of_an_accuracy_more_is_better():
+    train = config.Train(patience=1, monitor="test_accuracy")
+    assert stopping.reason(rows([1, 1], [0.8, 0.9]), train) == ""
+    assert stopping.reason(rows([1, 1], [0.9, 0.8]), train) == "patience"
+
+
+def test_a_target_is_the_first_row_that_reaches_it():
+    found = rows([3, 2, 1, 2], [0.1, 0.5, 0.9, 0.4])
+    accuracy = config.Train(target=0.5, target_metric="test_accuracy")
+    assert stopping.target(found, accuracy)["step"] == 1
+    assert stopping.reason(found, accuracy) == ""
+    loss = config.Train(target=1.5, target_metric="test_loss", stop_at_target=True)
+    assert stopping.target(found, loss)["step"] == 2
+    assert stopping.reason(found, loss) == "target"
+    assert stopping.reason(found[:2], loss) == ""
+
+
+def test_seconds_are_those_of_all_sessions():
+    train = config.Train(seconds=2.5)
+    assert stopping.reason(rows([1, 1]), train) == ""
+    assert stopping.reason(rows([1, 1, 1]), train) == "seconds"
