@@ -25,7 +25,6 @@ from bsexp.bounds import (
     some_positive,
 )
 
-
 # What each epoch's row holds of every split.
 METRICS = tuple(
     f"{split}_{measure}"

@@ -4,6 +4,7 @@
     python scripts/benchmark.py sharpness    ten iterations of L-BFGS-B against scipy.optimize.minimize
     python scripts/benchmark.py curvature    Hessian-vector products, eigenvalue and trace of F1 against PyHessian,
                                              curvlinops and hessian-eigenthings: pip install -e '.[bench]'
+    python scripts/benchmark.py convolution  convolution and max-pool as matrix products and slices against the compiler's
 
 Each ratio compares two timings taken in turn, A B A B ..., so that it holds when the machine's speed drifts.
 Nothing else should run meanwhile.
@@ -17,7 +18,7 @@ from benchmarks import timing
 
 from bsexp import environment, results
 
-BENCHMARKS = ("training", "sharpness", "curvature")
+BENCHMARKS = ("training", "sharpness", "curvature", "convolution")
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 
 

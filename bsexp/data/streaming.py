@@ -1,10 +1,11 @@
 """Batches read from disk while the device computes, in the order of the resident path, to the bit."""
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grain
 import jax
@@ -17,7 +18,7 @@ from bsexp.data import batches, examples, portions
 # Portions that stand ready, for each process that reads.
 AHEAD = 4
 THREADS = 2
-# Not through shared memory, of which Grain 0.2.18 leaves blocks behind when it is closed early.
+# Not through shared memory, of which Grain 0.2.18 may leave blocks behind: Python warns of them at its end.
 THROUGH_PIPES = grain.experimental.DatasetOptions(min_shm_size=sys.maxsize)
 
 _order = jax.jit(batches.epoch_order, static_argnums=2)
@@ -68,6 +69,8 @@ class Stream:
             *divmod(self._update, self._steps),
         )
         self._portions = iter(_prefetched(source, settings.workers))
+        self._workers = settings.workers
+        self._reading_processes = False  # from the first take on
         self._image_shape = training.image_shape
         self._rest: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -82,6 +85,7 @@ class Stream:
         if self._portions is None:
             raise ValueError("the stream is closed")
         self._publish(updates)
+        self._reading_processes = self._workers > 0
         shape = updates, len(self._places)
         images = np.empty((*shape, *self._image_shape), np.uint8)
         labels = np.empty(shape, np.int32)
@@ -91,9 +95,11 @@ class Stream:
 
     def close(self) -> None:
         """Stop reading; nothing can be taken any more."""
-        # First, so that no reader waits for an order: Grain would wait for that reader.
+        # First, so that no reader waits for an order, and none reads another portion.
         self._folder.cleanup()
         if self._portions is not None:
+            if self._reading_processes:
+                self._drain()
             self._portions.close()
         # Let go of it now: at the end of the interpreter Grain complains that its own modules are gone.
         self._portions, self._rest = None, None
@@ -120,6 +126,16 @@ class Stream:
             left = tuple(array[count:] for array in portion)
             self._rest = left if len(left[1]) else None
             filled += count
+
+    def _drain(self) -> None:
+        """Take what stands ready, until every process has told that the stream is closed.
+
+        A process cannot end before what it wrote is read: Grain would wait 25 s, then kill it.
+        """
+        portion: Any = ()
+        while portion is not None:
+            with contextlib.suppress(RuntimeError, ValueError):
+                portion = next(self._portions, None)
 
     def _publish(self, updates: int) -> None:
         """Hand over the orders of the epochs of the next updates, and of one more epoch for those who read ahead."""

@@ -19,19 +19,17 @@ class Ghost(NamedTuple):
         size: examples of each ghost batch that lie on this device; divides the number of examples here. Consecutive
             examples share a ghost batch, which may be spread over several devices.
         mean: averages an array over the devices that share a ghost batch; the identity where each holds whole ones.
-        average: averages an array over all devices, for the running averages.
 
     Source: Hoffer et al. 2017, arXiv:1705.08741.
     """
 
     size: int
     mean: Callable[[jax.Array], jax.Array]
-    average: Callable[[jax.Array], jax.Array]
 
 
 def whole(size: int) -> Ghost:
     """Return the division of one device that holds whole ghost batches of ``size`` examples."""
-    return Ghost(size, _identity, _identity)
+    return Ghost(size, _identity)
 
 
 def _identity(array: jax.Array) -> jax.Array:
@@ -44,8 +42,8 @@ class _Normalised(nn.Module):
     By running averages the layer is one affine map, so the normalisation is folded into the kernel and no
     activation is touched twice: a gradient of F1 at 1 000 examples took 27 ms instead of 43 ms on two cores.
     Over ghost batches the mean takes the bias b with it: b has no effect and a gradient of exactly zero, and only
-    the running mean sees it. The running averages move one step towards the average over all ghost batches, of the
-    mean and of the variance.
+    the running mean sees it. The running averages move one step towards the average over the ghost batches that lie
+    on this device, of the mean and of the variance; over several devices they are to be averaged.
 
     Attributes:
         features: number of units or filters.
@@ -83,14 +81,14 @@ class _Normalised(nn.Module):
         outputs = self.linear(inputs, kernel)
         centred, ghost_mean, ghost_variance = _centre(outputs, ghost)
         if self.is_mutable_collection("statistics") and not self.is_initializing():
-            mean.value = self._moved(mean.value, ghost_mean + bias, ghost)
-            variance.value = self._moved(variance.value, ghost_variance, ghost)
+            mean.value = self._moved(mean.value, ghost_mean + bias)
+            variance.value = self._moved(variance.value, ghost_variance)
         normalised = centred * (scale * jax.lax.rsqrt(ghost_variance + EPSILON))
         return normalised.reshape(outputs.shape) + offset
 
-    def _moved(self, average: jax.Array, values: jax.Array, ghost: Ghost) -> jax.Array:
-        """Move an average towards the average of the ghost batches' values, [k, 1, ..., features]."""
-        towards = ghost.average(values.reshape((-1, self.features)).mean(axis=0))
+    def _moved(self, average: jax.Array, values: jax.Array) -> jax.Array:
+        """Move an average towards the average of the values of the ghost batches that lie here, [k, 1, ..., features]."""
+        towards = values.reshape((-1, self.features)).mean(axis=0)
         # One product: of two, which one is rounded with the sum would depend on the program around.
         return average + (1 - self.momentum) * (
             jax.lax.stop_gradient(towards) - average
@@ -98,9 +96,15 @@ class _Normalised(nn.Module):
 
 
 def _centre(outputs: jax.Array, ghost: Ghost) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return outputs [b, ..., features] as [k, size, ..., features] less the mean of each ghost batch; mean and variance."""
-    groups = outputs.reshape((-1, ghost.size, *outputs.shape[1:]))
-    axes = tuple(range(1, groups.ndim - 1))
+    """Return outputs [b, ..., features] as [k, size, ..., features] less the mean of each ghost batch; mean and variance.
+
+    One ghost batch stays [b, ..., features]: with an axis of one before it, an update of F1 at B = 256 took 11.3 ms
+    instead of 8.4 ms on two cores.
+    """
+    groups = outputs
+    if ghost.size < len(outputs):
+        groups = outputs.reshape((-1, ghost.size, *outputs.shape[1:]))
+    axes = tuple(range(groups.ndim - outputs.ndim, groups.ndim - 1))
     mean = ghost.mean(groups.mean(axes, keepdims=True))
     centred = groups - mean
     variance = ghost.mean(jnp.square(centred).mean(axes, keepdims=True))

@@ -76,8 +76,8 @@ def _slices(
     """Return the entries of all windows, place by place.
 
     The image is first split into its rows and columns modulo the stride: then the backward pass adds small arrays and
-    joins them, instead of adding window x window arrays of the image's size (a gradient of C1 in 195 instead of 340
-    milliseconds of CPU time).
+    joins them, instead of adding window x window arrays of the image's size: a gradient of C1 at 256 examples took
+    0.18 seconds of CPU time instead of 0.34.
     """
     sides = inputs.shape[1:3]
     pads = jax.lax.padtype_to_pads(sides, (window,) * 2, (stride,) * 2, padding)
@@ -94,26 +94,14 @@ def _slices(
     none = (0, 0, 0)
     padded = jax.lax.pad(inputs, jnp.array(fill, inputs.dtype), (none, *width, none))
     batch, channels = len(inputs), inputs.shape[-1]
+    rows = padded.reshape((batch, blocks[0], stride, blocks[1], stride * channels))
     parts = [
-        [
-            part.reshape((batch, *blocks, channels))
-            for part in jax.lax.split(
-                row.reshape((batch, blocks[0], blocks[1], stride, channels)),
-                (1,) * stride,
-                3,
-            )
-        ]
-        for row in jax.lax.split(
-            padded.reshape((batch, blocks[0], stride, stride * blocks[1], channels)),
-            (1,) * stride,
-            2,
-        )
+        jax.lax.split(rows[:, :, remainder], (channels,) * stride, 3)
+        for remainder in range(stride)
     ]
     return [
-        parts[i % stride][j % stride][
-            :,
-            i // stride : i // stride + counts[0],
-            j // stride : j // stride + counts[1],
+        parts[i % stride][j % stride][:, i // stride :, j // stride :][
+            :, : counts[0], : counts[1]
         ]
         for i in range(window)
         for j in range(window)

@@ -137,7 +137,6 @@ def make(recipe: Recipe, division: Division) -> Step:
     ghost = Ghost(
         division.ghost_here,
         lambda value: reduction.mean(value, division.shards_of_a_ghost),
-        lambda value: value,  # the running averages are averaged with the gradient
     )
 
     def shard_loss(

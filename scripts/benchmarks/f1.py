@@ -16,6 +16,7 @@ from bsexp.training import mesh, optim, recipe, step, trainer
 
 MODEL = models.build("F1", (28, 28, 1), 10, config.Model().batch_norm_momentum)
 EXAMPLES = 2_000
+ALONE = mesh.Layout(1, 1, 1)
 EPOCHS = 20
 
 
@@ -64,16 +65,14 @@ class Cohort:
         state: of all runs.
     """
 
-    def __init__(
-        self, batch_size: int, layout: mesh.Layout = mesh.Layout(1, 1, 1)
-    ) -> None:
+    def __init__(self, batch_size: int, layout: mesh.Layout = ALONE) -> None:
         data = sources.load("mnist", "")
         run = config.Run("F1", 0, batch_size, config.Base())
         shared = recipe.build(run, MODEL, len(data.train.labels))
         self.trainer = trainer.Trainer(
             shared, layout, run.base, data.train, {"test": data.test}
         )
-        self._batch_size = batch_size
+        self._batch_size, self._epoch = batch_size, -1
         self._seeds = list(range(layout.members))
         rates = optim.rates(run.base.optimizer)
         spread = self.trainer.engine.spread
@@ -82,9 +81,10 @@ class Cohort:
 
     def run(self, epoch: int, steps: int) -> Any:
         """Run the first steps of an epoch; return the sums, which the devices may still be working on."""
-        orders = self.trainer.orders(self._seeds, epoch)
+        if epoch != self._epoch:  # an order is drawn once an epoch
+            self._epoch, self._orders = epoch, self.trainer.orders(self._seeds, epoch)
         self.state, sums = self.trainer.run(
-            self.state, self._placed, orders, self._batch_size, 0, steps
+            self.state, self._placed, self._orders, self._batch_size, 0, steps
         )
         return sums
 

@@ -36,7 +36,14 @@ DEFINITIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=DEFINITIONS, ids="-".join)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(each, marks=[pytest.mark.slow] if each[0] == "C2" else [])
+        for each in DEFINITIONS
+    ],
+    ids="-".join,
+)
 def network(request):
     """Return a definition, its model, and parameters and statistics that are not at their initial values."""
     name, variant = request.param

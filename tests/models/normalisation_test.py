@@ -81,6 +81,7 @@ def test_a_ghost_batch_that_does_not_divide_the_examples_is_refused(trained):
         model.train(parameters, statistics, inputs, keys, normalisation.whole(7))
 
 
+@pytest.mark.slow
 def test_ghost_batches_spread_over_devices_are_those_of_one_device():
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     finished = subprocess.run(

@@ -28,7 +28,7 @@ def gradient(parameters, statistics, inputs, keys, weights, *, ghost, mean):
         return (weights * logits**2).mean(), (logits, moved)
 
     slope, (logits, moved) = jax.grad(loss, has_aux=True)(parameters)
-    return logits, moved, jax.tree.map(mean, slope)
+    return logits, *jax.tree.map(mean, (moved, slope))
 
 
 def identity(array):
@@ -38,10 +38,10 @@ def identity(array):
 def of_cohort(ghosts, groups):
     """Return `gradient` as one of four devices computes it, for two runs at once."""
     mean = functools.partial(jax.lax.pmean, axis_name="data")
-    ghost = normalisation.whole(EXAMPLES // ghosts)._replace(average=mean)
+    ghost = normalisation.whole(EXAMPLES // ghosts)
     if groups:
         shared = functools.partial(mean, axis_index_groups=groups)
-        ghost = normalisation.Ghost(EXAMPLES // DEVICES, shared, mean)
+        ghost = normalisation.Ghost(EXAMPLES // DEVICES, shared)
     local = functools.partial(gradient, ghost=ghost, mean=mean)
     return jax.vmap(local, in_axes=(0, 0, None, None, None))
 
@@ -76,7 +76,8 @@ def main():
     keys = jax.random.split(jax.random.key(2), EXAMPLES)
     inputs = jax.random.uniform(jax.random.key(1), (EXAMPLES, *IMAGE))
     weights = jax.random.normal(jax.random.key(4), (EXAMPLES, 5))
-    runs = [MODEL.init(jax.random.key(seed)) for seed in (0, 1)]
+    starts = [MODEL.init(jax.random.key(seed)) for seed in (0, 1)]
+    runs = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), starts)
     cohort = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
     for ghosts, groups in DIVISIONS:
         ghost = normalisation.whole(EXAMPLES // ghosts)

@@ -13,6 +13,7 @@ from training import jobs
 from bsexp import config, probes
 from bsexp.curvature import trace
 from bsexp.data import sources
+from bsexp.models import normalisation
 from bsexp.probes.bench import Bench
 from bsexp.probes.sharpness import epsilon_name
 from bsexp.probes.task import Point
@@ -62,7 +63,9 @@ def points(data):
     model = jobs.network()
     parameters, statistics = model.init(jax.random.key(0))
     moved = jax.tree.map(lambda leaf: 1.1 * leaf, parameters)
-    _, other = model.train(parameters, statistics, jnp.asarray(data.train.images) / 255)
+    inputs = jnp.asarray(data.train.images) / 255
+    ghost = normalisation.whole(len(inputs))
+    _, other = model.train(parameters, statistics, inputs, None, ghost)
     twos = jax.tree.map(lambda leaf: jnp.full_like(leaf, 2), parameters)
     return Point("a", parameters, statistics, parameters), Point(
         "b", moved, other, parameters, preconditioner=twos
