@@ -90,18 +90,6 @@ class Data:
         check=fraction,
     )
     noise_seed: int = option(0, "seed of the label noise", check=between(0, 2**31 - 1))
-    streaming: bool = option(
-        False,
-        "read the training examples from disk while training, where they do not fit on the device",
-        identity=False,
-    )
-    workers: int = option(
-        0,
-        "processes that read them; 0: threads of this one",
-        unit="processes",
-        check=between(0, 1_000),
-        identity=False,
-    )
 
 
 @dataclasses.dataclass(frozen=True)

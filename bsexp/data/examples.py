@@ -1,7 +1,6 @@
 """The examples of a run: a data set with its training subset, validation split and label noise. Knows nothing of JAX."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,46 +46,6 @@ def load(settings: config.Data) -> Dataset:
     train = draw.corrupt(_take(raw.train, draw.train), draw.train)
     validation = _take(raw.train, draw.validation) if len(draw.validation) else None
     return dataclasses.replace(raw, train=train, validation=validation)
-
-
-class Training:
-    """The training examples of a run on disk, in the order in which ``load`` has them.
-
-    It can be read by several threads at once and pickled, as `records.Records`. Raises as ``load``.
-    """
-
-    def __init__(self, settings: config.Data) -> None:
-        self._records = sources.open_split(settings.name, settings.dir, "train")
-        found = sources.describe(settings.name, settings.dir)
-        self._draw = _draw(settings, found.train_examples, found.num_classes)
-        self.image_shape = found.image_shape
-
-    def __len__(self) -> int:
-        return len(self._draw.train)
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> Split:
-        """Read the training examples at ``indices``, each from 0 to ``len`` - 1.
-
-        Raises:
-            ValueError: the records cannot be read.
-        """
-        chosen = self._draw.train[np.asarray(indices, np.int64)]
-        return self._draw.corrupt(Split(*self._records.read(chosen)), chosen)
-
-
-def load_test(settings: config.Data) -> Split:
-    """Load the test split alone, where training examples are streamed; raises as ``load``."""
-    return sources.load_split(settings.name, settings.dir, "test")
-
-
-def load_validation(settings: config.Data) -> Split | None:
-    """Load the validation split alone, None where there is none; raises as ``load``."""
-    found = sources.describe(settings.name, settings.dir)
-    draw = _draw(settings, found.train_examples, found.num_classes)
-    if not len(draw.validation):
-        return None
-    records = sources.open_split(settings.name, settings.dir, "train")
-    return Split(*records.read(draw.validation))
 
 
 class _Draw(NamedTuple):

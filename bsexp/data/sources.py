@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from bsexp.data import cache, folders, mnist, records
+from bsexp.data import cache, folders, mnist
 from bsexp.data.folders import DatasetNotFoundError, resolve_dir
 
 __all__ = [
@@ -21,8 +21,6 @@ __all__ = [
     "Split",
     "describe",
     "load",
-    "load_split",
-    "open_split",
     "resolve_dir",
 ]
 
@@ -104,27 +102,15 @@ def load(name: str, data_dir: str) -> Dataset:
         ValueError: as ``describe``; or the records cannot be read; or an example has no label.
         OSError: the embedded ``mnist`` cannot be written to ``data_dir``.
     """
-    description, root, folder = _prepare(name, data_dir)
-    train, test = (_load_split(description, root, folder, split) for split in SPLITS)
-    return Dataset(description.name, description.num_classes, train, test)
-
-
-def load_split(name: str, data_dir: str, split: str) -> Split:
-    """Load one split, "train" or "test", as ``load`` does."""
-    return _load_split(*_prepare(name, data_dir), split)
-
-
-def open_split(name: str, data_dir: str, split: str) -> records.Records:
-    """Open one split, "train" or "test", to read examples of it when they are needed; raises as ``load``."""
-    description, _, folder = _prepare(name, data_dir)
-    return _open_split(description, folder, split)
-
-
-def _prepare(name: str, data_dir: str) -> tuple[Description, Path, Path]:
-    """Describe a data set that stands in a folder afterwards; return the root and that folder as well."""
     root = resolve_dir(data_dir)
     folder = mnist.prepare(root) if _is_embedded(name) else folders.find(name, root)
-    return _describe(_open(folder), root, folder), root, folder
+    builder = _open(folder)
+    description = _describe(builder, root, folder)
+    train, test = (
+        _load_split(builder, split, description, cache.locate(root, folder, split))
+        for split in SPLITS
+    )
+    return Dataset(description.name, description.num_classes, train, test)
 
 
 def _is_embedded(name: str) -> bool:
@@ -204,23 +190,39 @@ def _is_fixed_size_image(feature: Any) -> bool:
     )
 
 
-def _open_split(description: Description, folder: Path, split: str) -> records.Records:
-    return records.Records(
-        folder, split, description.image_shape, description.num_classes
-    )
-
-
 def _load_split(
-    description: Description, root: Path, folder: Path, split: str
+    builder: tfds.core.DatasetBuilder, split: str, description: Description, file: Path
 ) -> Split:
-    file = cache.locate(root, folder, split)
     if (cached := cache.read(file)) is not None:
         return Split(*cached)
-    source = _open_split(description, folder, split)
-    images = np.empty((len(source), *description.image_shape), np.uint8)
-    labels = np.empty(len(source), np.int32)
-    for start in range(0, len(source), READ_AT_ONCE):
-        here = slice(start, min(start + READ_AT_ONCE, len(source)))
-        images[here], labels[here] = source.read(range(here.start, here.stop))
+    images, labels = _read_records(builder, split, description)
+    if labels.min() < 0 or labels.max() >= description.num_classes:
+        raise ValueError(
+            f"split {split} of {builder.data_dir} has labels from {labels.min()} to {labels.max()}, "
+            f"outside 0 to {description.num_classes - 1} (TFDS writes -1 where the label is hidden)"
+        )
     cache.write(file, images, labels)
     return Split(images, labels)
+
+
+def _read_records(
+    builder: tfds.core.DatasetBuilder, split: str, description: Description
+) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        source = builder.as_data_source(split)
+        images = np.empty((len(source), *description.image_shape), np.uint8)
+        labels = np.empty(len(source), np.int32)
+        for start in range(0, len(source), READ_AT_ONCE):
+            examples = source.__getitems__(
+                list(range(start, min(start + READ_AT_ONCE, len(source))))
+            )
+            here = slice(start, start + len(examples))
+            images[here] = [example["image"] for example in examples]
+            labels[here] = [example["label"] for example in examples]
+    # A damaged shard shows in the reader, the protobuf parser or the image decoder: no common base.
+    except Exception as error:
+        raise ValueError(
+            f"cannot read split {split} in {builder.data_dir} ({type(error).__name__}: {error}); "
+            "remove that folder and prepare it again"
+        ) from error
+    return images, labels

@@ -11,6 +11,7 @@ from bsexp.training import loop, mesh, optim, recipe, trainer
 EXAMPLES = 2_000  # real images, few enough that an epoch takes a moment
 TEST_EXAMPLES = 999
 ADAM = config.Optimizer()
+NEUTRAL = config.Batch()
 ALONE = mesh.Layout(1, 1, 1)
 TRAINERS = {}
 
@@ -35,14 +36,15 @@ def make(
     heard=lambda *_: None,
     pieces=4,
     layout=ALONE,
-    **fields,
+    batch=NEUTRAL,
+    **limits,
 ):
     base = config.Base(
         optimizer=optimizer,
+        batch=batch,
         train=config.Train(
-            epochs=epochs, checkpoint_every=1, steps_per_dispatch=pieces
+            epochs=epochs, checkpoint_every=1, steps_per_dispatch=pieces, **limits
         ),
-        **fields,
     )
     run = config.Run("SB", seeds[0], batch_size, base)
     neutral = dataclasses.replace(

@@ -1,0 +1,141 @@
+"""Cohorts in the training loop: rows, checkpoints and ends of every run."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from bsexp import config, results
+from bsexp.training import interruption, loop, mesh
+
+SEEDS = (0, 1)
+PAIR = mesh.Layout(2, 1, 2)
+
+
+def rows(folder):
+    found = results.read_rows(folder / results.CURVES)
+    return [
+        {key: value for key, value in row.items() if key != "seconds"} for row in found
+    ]
+
+
+def close(a, b):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(make_job, tmp_path_factory):
+    """Two runs of three epochs that trained side by side, undisturbed."""
+    job = make_job(tmp_path_factory.mktemp("pair"), seeds=SEEDS, layout=PAIR)
+    return job, loop.train(job)
+
+
+def test_every_run_of_a_cohort_has_the_rows_and_checkpoints_of_one_alone(
+    pair, make_job, tmp_path
+):
+    job, ends = pair
+    for seed in SEEDS:
+        alone = make_job(tmp_path / str(seed), seeds=(seed,))
+        (end,) = loop.train(alone)
+        close(ends[seed], end)
+        for ours, theirs in zip(
+            rows(job.folders[seed]), rows(alone.folders[0]), strict=True
+        ):
+            assert ours == pytest.approx(theirs, rel=1e-5)
+        alone_again = make_job(job.folders[seed], seeds=(seed,))
+        close(loop.restore(alone_again), end)
+
+
+def test_a_stopped_cohort_goes_on_to_the_same_bits(pair, make_job, tmp_path):
+    heard = []
+
+    def interrupt(*numbers):
+        heard.append(numbers)
+        if len(heard) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    job = make_job(tmp_path, seeds=SEEDS, layout=PAIR, heard=interrupt)
+    with pytest.raises(interruption.Interrupted):
+        loop.train(job)
+    ends = loop.train(make_job(tmp_path, seeds=SEEDS, layout=PAIR))
+    jax.tree.map(np.testing.assert_array_equal, ends, pair[1])
+    assert [rows(folder) for folder in job.folders] == [
+        rows(folder) for folder in pair[0].folders
+    ]
+
+
+def test_runs_that_were_stopped_at_different_steps_go_on_one_after_the_other(
+    pair, make_job, tmp_path
+):
+    """One has done an epoch by itself, the other none; a copy takes the missing one's place on the mesh."""
+    loop.train(make_job(tmp_path / "1", seeds=(1,), epochs=1))
+    ends = loop.train(make_job(tmp_path, seeds=SEEDS, layout=PAIR))
+    close(ends, pair[1])
+    for seed in SEEDS:
+        assert len(rows(tmp_path / str(seed))) == 3
+
+
+def test_a_run_that_diverges_leaves_the_others_alone(pair, make_job, tmp_path):
+    job = make_job(tmp_path, seeds=SEEDS, layout=PAIR)
+    wild = {**job.rates[0], "learning_rate": jax.numpy.float32(1e30)}
+    job = loop.dataclasses.replace(job, rates=(wild, job.rates[1]))
+    bad, good = loop.train(job)
+    assert isinstance(bad, FloatingPointError)
+    assert str(bad).startswith("the training loss is ")
+    close(good, pair[1][1])
+    assert len(rows(job.folders[0])) < 3
+    assert rows(job.folders[1]) == rows(pair[0].folders[1])
+
+
+def test_a_batch_that_grows_takes_other_epochs_in_larger_steps(make_job, tmp_path):
+    batch = config.Batch(growth=4, growth_epochs=(1,))
+    job = make_job(tmp_path / "run", epochs=2, batch=batch)
+    (end,) = loop.train(job)
+    assert int(end.step) == 2_000 // 128 + 2_000 // 512
+    assert int(end.examples) == 128 * 15 + 512 * 3
+    assert [row["examples"] for row in rows(job.folders[0])] == [1_920, 3_456]
+
+
+def test_a_limit_within_an_epoch_ends_it_there(make_job, tmp_path):
+    job = make_job(tmp_path / "run", epochs=3, steps=20)
+    (end,) = loop.train(job)
+    assert int(end.step) == 20
+    last = rows(job.folders[0])[-1]
+    assert (last["epoch"], last["step"], last["examples"]) == (1 + 5 / 15, 20, 2_560)
+    close(loop.restore(job), end)
+
+
+def test_a_target_ends_a_run_and_it_stays_ended(make_job, tmp_path):
+    limits = {"target": 0.8, "target_metric": "test_accuracy", "stop_at_target": True}
+    job = make_job(tmp_path / "run", epochs=9, **limits)
+    (end,) = loop.train(job)
+    found = rows(job.folders[0])
+    assert (
+        found[-1]["test_accuracy"]
+        >= 0.8
+        > max([row["test_accuracy"] for row in found[:-1]], default=0)
+    )
+    assert int(end.step) == found[-1]["step"] < 9 * 15
+    heard = []
+    again = make_job(
+        tmp_path / "run",
+        epochs=9,
+        heard=lambda *numbers: heard.append(numbers),
+        **limits,
+    )
+    jax.tree.map(np.testing.assert_array_equal, loop.train(again), [end])
+    jax.tree.map(np.testing.assert_array_equal, loop.restore(again), end)
+    assert not heard
+
+
+def test_seconds_end_a_run_between_two_portions(make_job, tmp_path):
+    job = make_job(tmp_path / "run", epochs=100_000, seconds=1.0)
+    (end,) = loop.train(job)
+    last = rows(job.folders[0])[-1]
+    assert int(end.step) == last["step"]
+    assert results.read_rows(job.folders[0] / results.CURVES)[-1]["seconds"] >= 1
+    close(loop.restore(job), end)
