@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from bsexp import config, door, items, models, progress, workdir
+from bsexp import config, door, items, models, progress, results, workdir
 from bsexp.data import examples, sources
 from bsexp.probes import task
 from bsexp.probes.bench import Bench
@@ -19,6 +19,7 @@ from bsexp.training import (
     optim,
     recipe,
     step,
+    stopping,
     trainer,
 )
 
@@ -37,12 +38,13 @@ class Laboratory:
         shown: progress.Progress,
     ) -> None:
         self._plan = plan
-        self._place = place
+        self._folder = place
         self._environment = environment
         self._progress = shown
         self._points: dict[str, task.Point | None] = {}
         self._materials: dict[tuple[config.Data, config.Model], _Material] = {}
-        self._trainers: dict[tuple[Any, ...], trainer.Trainer] = {}
+        self._trainers: dict[tuple[str, mesh.Layout], trainer.Trainer] = {}
+        self._places: dict[tuple[config.Data, str, mesh.Layout], trainer.Place] = {}
 
     def point(self, run: config.Run, later: list[config.Run]) -> task.Point | None:
         """Return a run's trained point; None where it diverged, or its weights cannot be read.
@@ -60,7 +62,7 @@ class Laboratory:
 
     def _restore(self, run: config.Run) -> None:
         self._progress.begin(f"restore {run.group} seed {run.seed}", 0.0)
-        self._place.open_run(run, self._environment)
+        self._folder.open_run(run, self._environment)
         job = self._job([run], mesh.Layout(1, 1, 1))
         try:
             self._keep(run, job, 0, loop.restore(job))
@@ -90,13 +92,13 @@ class Laboratory:
         self._progress.begin(f"train {run.group} seed {seeds}", work)
         job = self._job(cohort, layout)
         for each in cohort:
-            self._place.open_run(each, evidence)
-            self._place.set_status(each, "training")
+            self._folder.open_run(each, evidence)
+            self._folder.set_status(each, "training")
         try:
             ends = loop.train(job)
         except interruption.Interrupted as error:
             for each in cohort:
-                self._place.set_status(each, "interrupted", reason=str(error))
+                self._folder.set_status(each, "interrupted", reason=str(error))
             raise
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -105,12 +107,21 @@ class Laboratory:
         finally:
             share = (time.perf_counter() - began) / len(cohort)
             for each in cohort:
-                self._place.add_run_seconds(each, training=share)
+                self._folder.add_run_seconds(each, training=share)
         for i, (each, end) in enumerate(zip(cohort, ends, strict=True)):
             if isinstance(end, Exception):
                 self._fail(each, end)
             else:
                 self._keep(each, job, i, end)
+
+    def _target(self, run: config.Run) -> dict[str, Any]:
+        """Return when a run reached its target, None where it did not; nothing where it had none."""
+        if not run.base.train.target:
+            return {}
+        rows = results.read_rows(self._folder.weights_folder(run) / results.CURVES)
+        row = stopping.target(rows, run.base.train)
+        when = ("epoch", "step", "examples", "seconds")
+        return {"target": row and {name: row[name] for name in when}}
 
     def _out_of_memory(self, run: config.Run, layout: mesh.Layout) -> str:
         """Say which microbatch would fit; the batch size is never changed."""
@@ -124,11 +135,11 @@ class Laboratory:
         return footprint.out_of_memory(subject, limit)
 
     def _fail(self, run: config.Run, error: Exception) -> None:
-        self._place.set_status(run, "failed", reason=str(error))
+        self._folder.set_status(run, "failed", reason=str(error))
         self._points[run.name] = None
 
     def _keep(self, run: config.Run, job: loop.Job, i: int, end: step.State) -> None:
-        self._place.set_status(run, "trained")
+        self._folder.set_status(run, "trained", **self._target(run))
         state = jax.device_put(end, jax.devices()[0])
         self._points[run.name] = task.Point(
             run.name,
@@ -146,10 +157,8 @@ class Laboratory:
         if key not in self._trainers:
             self._trainers[key] = trainer.Trainer(
                 recipe.build(run, material.model, number),
-                layout,
+                self._place_of(run, layout),
                 run.base,
-                material.data.train,
-                material.held_out,
             )
         return loop.Job(
             trainer=self._trainers[key],
@@ -157,9 +166,18 @@ class Laboratory:
             epochs=recipe.epochs(run, number),
             seeds=tuple(each.seed for each in cohort),
             rates=tuple(optim.rates(recipe.scaled_optimizer(each)) for each in cohort),
-            folders=tuple(self._place.weights_folder(each) for each in cohort),
+            folders=tuple(self._folder.weights_folder(each) for each in cohort),
             heard=self._heard,
         )
+
+    def _place_of(self, run: config.Run, layout: mesh.Layout) -> trainer.Place:
+        kind, material = run.base.execution.engine, self._material(run)
+        key = run.base.data, kind, layout
+        if key not in self._places:
+            self._places[key] = trainer.place(
+                kind, layout, material.data.train, material.held_out
+            )
+        return self._places[key]
 
     def _heard(self, seen: int, rate: float, loss: float, accuracy: float) -> None:
         self._progress.trained(TRAINING * seen, rate, loss, accuracy)
@@ -182,12 +200,12 @@ class Laboratory:
             except ValueError as error:
                 # A number that is not finite, say. This run cannot be trusted further; the others go on.
                 reason = f"{item.task.name}: {error}"
-                self._place.set_status(run, "failed", reason=reason)
+                self._folder.set_status(run, "failed", reason=reason)
                 return
             seconds = time.perf_counter() - began
-            self._place.record(item, found, seconds)
-            self._place.add_run_seconds(run, measuring=seconds)
-        self._place.set_status(run, "done")
+            self._folder.record(item, found, seconds)
+            self._folder.add_run_seconds(run, measuring=seconds)
+        self._folder.set_status(run, "done", **self._target(run))
 
     def _material(self, run: config.Run) -> "_Material":
         key = run.base.data, run.base.model

@@ -1,6 +1,7 @@
 """Measure bsexp's speed as ratios within one run, and write them to results/benchmarks/.
 
-    python scripts/benchmark.py training     the training step of F1 against the arithmetic limit of this machine
+    python scripts/benchmark.py training     updates of F1 against the arithmetic limit of this machine, PyTorch, and one run
+                                             after the other: pip install -e '.[bench]'
     python scripts/benchmark.py sharpness    ten iterations of L-BFGS-B against scipy.optimize.minimize
     python scripts/benchmark.py curvature    Hessian-vector products, eigenvalue and trace of F1 against PyHessian,
                                              curvlinops and hessian-eigenthings: pip install -e '.[bench]'

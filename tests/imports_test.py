@@ -26,7 +26,7 @@ ALLOWED = {
     "report": {"results"},
     "items": {"config", "door", "results", "probes"},
     "workdir": {"config", "door", "items", "results", "probes"},
-    "laboratory": {"config", "door", "items", "progress", "workdir", "probes", "training", "data", "models"},
+    "laboratory": {"config", "door", "items", "progress", "results", "workdir", "probes", "training", "data", "models"},
     "study": {"config", "door", "items", "environment", "laboratory", "progress", "results", "workdir", "report", "probes", "training", "data", "models"},
     "dry_run": {"config", "door", "items", "laboratory", "progress", "study", "training", "data"},
     "main": {"command", "door", "dry_run", "results", "study", "workdir", "training"},

@@ -101,51 +101,66 @@ class CohortPending(NamedTuple):
         ]
 
 
-class Cohort:
-    """A split on a mesh, evaluated for every member of a cohort at once; the columns of the mesh share the examples."""
+class HeldOut(NamedTuple):
+    """A split on every device of a mesh.
 
-    def __init__(
-        self,
-        mesh_engine: engine.Engine,
-        model: models.Model,
-        images: np.ndarray,
-        labels: np.ndarray,
-        size: int,
-    ) -> None:
-        self._engine = mesh_engine
-        self._examples = len(labels)
-        devices = mesh_engine.mesh.shape[DATA]
-        self._chunks = [
-            mesh_engine.everywhere(
-                _padded(images[i : i + size], labels[i : i + size], devices)
-            )
-            for i in range(0, len(labels), size)
-        ]
+    Attributes:
+        chunks: (images, labels, which are real), each padded to a multiple of the mesh's columns.
+        examples: real ones in all.
+    """
 
-        def forward(
-            state: step.State, chunk: tuple[jax.Array, ...]
-        ) -> tuple[tuple[jax.Array, jax.Array]]:
-            own = [_own(array, devices) for array in chunk]
-            images, labels, valid = own
-            losses, right = _each(
-                model, "running", state.parameters, state.statistics, images, labels
-            )
-            sums = (
-                jnp.where(valid, losses, 0).sum(),
-                (right & valid).sum(dtype=jnp.int32),
-            )
-            return (jax.lax.psum(sums, DATA) if devices > 1 else sums,)
+    chunks: list[Any]
+    examples: int
 
-        self._program = mesh_engine.program(
-            engine.by_member(forward, shared=1), spread=1, donate=False
+
+def place(
+    mesh_engine: engine.Engine, images: np.ndarray, labels: np.ndarray, size: int
+) -> HeldOut:
+    """Place a split on a mesh, in chunks of ``size`` examples."""
+    devices = mesh_engine.mesh.shape[DATA]
+    chunks = [
+        mesh_engine.everywhere(
+            _padded(images[i : i + size], labels[i : i + size], devices)
         )
+        for i in range(0, len(labels), size)
+    ]
+    return HeldOut(chunks, len(labels))
 
-    def dispatch(self, state: Any) -> CohortPending:
-        """Hand the evaluation of all members to the devices, without waiting for it; ``state`` is spread over them."""
-        parts = [part for chunk in self._chunks for part in self._program(state, chunk)]
-        return CohortPending(
-            lambda: [self._engine.read(part) for part in parts], self._examples
+
+@functools.cache  # the runs of all shapes, and all splits, share one compiled program
+def _make_cohort_forward(
+    mesh_engine: engine.Engine, model: models.Model
+) -> engine.Program:
+    """Make the program (states, chunk) -> sums of loss and of correct answers; a mesh's columns share the examples."""
+    devices = mesh_engine.mesh.shape[DATA]
+
+    def forward(
+        state: step.State, chunk: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array]]:
+        images, labels, valid = (_own(array, devices) for array in chunk)
+        losses, right = _each(
+            model, "running", state.parameters, state.statistics, images, labels
         )
+        sums = (
+            jnp.where(valid, losses, 0).sum(),
+            (right & valid).sum(dtype=jnp.int32),
+        )
+        return (jax.lax.psum(sums, DATA) if devices > 1 else sums,)
+
+    return mesh_engine.program(
+        engine.by_member(forward, shared=1), spread=1, donate=False
+    )
+
+
+def dispatch_cohort(
+    mesh_engine: engine.Engine, model: models.Model, held_out: HeldOut, state: Any
+) -> CohortPending:
+    """Hand the evaluation of all members to the devices, without waiting for it; ``state`` is spread over them."""
+    forward = _make_cohort_forward(mesh_engine, model)
+    parts = [part for chunk in held_out.chunks for part in forward(state, chunk)]
+    return CohortPending(
+        lambda: [mesh_engine.read(part) for part in parts], held_out.examples
+    )
 
 
 def _padded(

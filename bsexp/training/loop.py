@@ -135,7 +135,7 @@ class _Session:
     ) -> None:
         self._job, self._members, self._stop = job, members, stop
         self._done = _done(members[0])
-        whole = members + members[:1] * (job.trainer.members - len(members))
+        whole = members + members[:1] * (job.trainer.engine.members - len(members))
         self._seeds = [member.seed for member in whole]
         spread = job.trainer.engine.spread
         self._placed = spread([np.int32(seed) for seed in self._seeds])
@@ -191,12 +191,7 @@ class _Session:
         self._state, sums = trainer.run(
             self._state, self._placed, orders, epoch.batch, first, last
         )
-        held_out = {}
-        if ends:
-            held_out = {
-                name: split.dispatch(self._state)
-                for name, split in trainer.held_out.items()
-            }
+        held_out = trainer.evaluate(self._state) if ends else {}
         size = (last - first) * epoch.batch
         self._log.read_previous(log.Portion(epoch, last, size, sums, held_out))
 

@@ -46,7 +46,9 @@ def train(batch_size: int, epochs: int = EPOCHS) -> Point:
     """Train F1 as the default study does, Adam at 1e-3 from seed 0; return where it ends."""
     cohort = Cohort(batch_size)
     for epoch in range(epochs):
-        cohort.run(epoch, batches.steps_per_epoch(cohort.trainer.examples, batch_size))
+        cohort.run(
+            epoch, batches.steps_per_epoch(cohort.trainer.place.examples, batch_size)
+        )
     state = cohort.trainer.engine.member(cohort.state, 0)
     images, labels = training_set()
     return Point(
@@ -69,9 +71,8 @@ class Cohort:
         data = sources.load("mnist", "")
         run = config.Run("F1", 0, batch_size, config.Base())
         shared = recipe.build(run, MODEL, len(data.train.labels))
-        self.trainer = trainer.Trainer(
-            shared, layout, run.base, data.train, {"test": data.test}
-        )
+        place = trainer.place("jit", layout, data.train, {"test": data.test})
+        self.trainer = trainer.Trainer(shared, place, run.base)
         self._batch_size, self._epoch = batch_size, -1
         self._seeds = list(range(layout.members))
         rates = optim.rates(run.base.optimizer)
@@ -81,12 +82,22 @@ class Cohort:
 
     def run(self, epoch: int, steps: int) -> Any:
         """Run the first steps of an epoch; return the sums, which the devices may still be working on."""
-        if epoch != self._epoch:  # an order is drawn once an epoch
-            self._epoch, self._orders = epoch, self.trainer.orders(self._seeds, epoch)
+        self._draw(epoch)
         self.state, sums = self.trainer.run(
             self.state, self._placed, self._orders, self._batch_size, 0, steps
         )
         return sums
+
+    def compiled(self, epoch: int) -> str:
+        """Return the compiled program of the epoch's updates, as text."""
+        self._draw(epoch)
+        return self.trainer.compiled(
+            self.state, self._placed, self._orders, self._batch_size
+        )
+
+    def _draw(self, epoch: int) -> None:
+        if epoch != self._epoch:  # an order is drawn once an epoch
+            self._epoch, self._orders = epoch, self.trainer.orders(self._seeds, epoch)
 
 
 def double(point: Point) -> Point:

@@ -1,40 +1,116 @@
-"""The training step of F1 against the arithmetic limit of the machine."""
+"""The training step of F1: against the machine's arithmetic, PyTorch, and one run after the other."""
 
+import functools
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from benchmarks import f1, timing
+import numpy as np
+from benchmarks import f1, timing, torch_training
+from jax.flatten_util import ravel_pytree
+
+from bsexp.training import mesh
 
 BATCH_SIZES = (16, 64, 256, 6_000)
+PAIR = mesh.Layout(2, 1, 2)
+DEVICES = (1, 2, 4, 8)
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Compare the training step of F1 with Adam to the matrix products in it, at this machine's matmul rate.
+    """Time updates of F1 with Adam, of one run and of two side by side on two virtual devices.
 
-    The limit is 6 B P floating-point operations, P the entries of the kernels (1.455 million): a forward pass takes
-    2 B P, a backward pass twice that. Adam's traffic of memory is not in it.
+    The arithmetic limit is 6 B P floating-point operations, P the entries of the kernels (1.455 million): a forward
+    pass takes 2 B P, a backward pass twice that. Adam's traffic of memory is not in it.
     """
+    jax.config.update("jax_num_cpu_devices", max(DEVICES))
     matmul = timing.matmul()
     for size in BATCH_SIZES:
-        yield _row(size, matmul)
+        yield from _speed(size, matmul)
+    for devices in DEVICES[1:]:
+        yield _communication(devices)
 
 
-def _row(size: int, matmul: Callable[[], Any]) -> dict[str, Any]:
-    cohort = f1.Cohort(size)
-    steps = max(2, min(50, cohort.trainer.examples // size))
-    parameters, _ = jax.eval_shape(f1.MODEL.init, jax.random.key(0))
-    kernels = sum(leaf.size for leaf in jax.tree.leaves(parameters) if leaf.ndim == 2)
-    spent, matmul_spent, ratios = timing.paired(lambda: cohort.run(0, steps), matmul)
+def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
+    alone, pair = f1.Cohort(size), f1.Cohort(size, PAIR)
+    steps = max(2, min(50, alone.trainer.place.examples // size))
+    kernels = sum(
+        leaf.size
+        for leaf in jax.tree.leaves(jax.eval_shape(f1.MODEL.init, jax.random.key(0)))
+        if leaf.ndim == 2
+    )
+
+    def one_after_the_other() -> Any:
+        return alone.run(0, steps), alone.run(0, steps)
+
+    def side_by_side() -> Any:
+        return pair.run(0, steps)
+
     # From a ratio of times to one of work: steps of 6 B P operations against one matrix product.
     share = timing.MATMUL_OPERATIONS / (steps * 6 * size * kernels)
-    return {
-        "benchmark": "training step of F1, Adam",
+    for name, call, runs in (
+        ("one run", lambda: alone.run(0, steps), 1),
+        ("two runs side by side", side_by_side, 2),
+    ):
+        spent, matmul_spent, ratios = timing.paired(call, matmul)
+        yield {
+            "benchmark": "update of F1, Adam",
+            "batch_size": size,
+            "cohort": name,
+            "milliseconds_per_update": 1e3 * spent / steps / runs,
+            "matmul_gflops": 1e-9 * timing.MATMUL_OPERATIONS / matmul_spent,
+            **_spread("times_the_arithmetic_limit", ratios, share / runs),
+        }
+    _, _, ratios = timing.paired(one_after_the_other, side_by_side)
+    yield {
+        "benchmark": "two runs of F1 one after the other, against side by side",
         "batch_size": size,
-        "milliseconds_per_step": 1e3 * spent / steps,
-        "matmul_gflops": 1e-9 * timing.MATMUL_OPERATIONS / matmul_spent,
-        "times_the_arithmetic_limit": statistics.median(ratios) * share,
-        "lowest": ratios[0] * share,
-        "highest": ratios[-1] * share,
+        **_spread("times_the_throughput", ratios, 1.0),
     }
+    for form in torch_training.FORMS:
+        peer = torch_training.epoch(size, form)
+        spent, ours, ratios = timing.paired(
+            functools.partial(peer, steps), side_by_side
+        )
+        yield {
+            "benchmark": f"update of F1 in PyTorch, {form}, against ours of two side by side",
+            "batch_size": size,
+            "milliseconds_per_update_peer": 1e3 * spent / steps,
+            "milliseconds_per_update": 1e3 * ours / steps / 2,
+            **_spread("times_as_fast", ratios, 2.0),
+        }
+
+
+def _spread(name: str, ratios: list[float], factor: float) -> dict[str, float]:
+    return {
+        name: factor * statistics.median(ratios),
+        "lowest": factor * ratios[0],
+        "highest": factor * ratios[-1],
+    }
+
+
+def _communication(devices: int) -> dict[str, Any]:
+    """Count what an update hands to its all-reduces, at 512 examples a device, against the gradient alone."""
+    cohort = f1.Cohort(512 * devices, mesh.Layout(1, devices, 1))
+    cohort.run(0, 1)
+    text = cohort.compiled(0)
+    parameters, _ = jax.eval_shape(f1.MODEL.init, jax.random.key(0))
+    gradient = 4 * ravel_pytree(jax.tree.map(_zeros, parameters))[0].size
+    moved = sum(
+        4 * int(np.prod([int(n) for n in shape.split(",") if n] or [1]))
+        for operands in re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+        for shape in re.findall(r"f32\[([\d,]*)\]", operands)
+    )
+    return {
+        "benchmark": "bytes that an update of F1 reduces over the devices",
+        "batch_size": 512 * devices,
+        "devices": devices,
+        "bytes": moved,
+        "bytes_of_the_gradient": gradient,
+        "times_the_gradient": moved / gradient,
+    }
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    return np.zeros(leaf.shape, leaf.dtype)

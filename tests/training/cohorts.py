@@ -58,7 +58,8 @@ class Cohort:
             data.train.images[:EXAMPLES], data.train.labels[:EXAMPLES]
         )
         test = type(data.test)(data.test.images[:303], data.test.labels[:303])
-        self.trainer = trainer.Trainer(shared, layout, base, train, {"test": test})
+        place = trainer.place(base.execution.engine, layout, train, {"test": test})
+        self.trainer = trainer.Trainer(shared, place, base)
         self.seeds, self.batch_size = list(seeds), batch_size
         rates = rates or [optim.rates(recipe.scaled_optimizer(run))] * len(seeds)
         spread = self.trainer.engine.spread
@@ -93,4 +94,4 @@ class Cohort:
         return jax.device_get(self.trainer.engine.member(self.state, number))
 
     def evaluations(self):
-        return self.trainer.held_out["test"].dispatch(self.state).read()
+        return self.trainer.evaluate(self.state)["test"].read()

@@ -181,13 +181,8 @@ def compiled(mnist, layout, **fields):
     cohort = Cohort(
         mnist, layout, batch_size=128, seeds=tuple(range(layout.members)), **fields
     )
-    cohort.run(1, 1)
-    program = cohort.trainer._programs[128]
-    arguments = (
-        *(cohort.state, cohort.placed, cohort.trainer.orders(cohort.seeds, 0)),
-        *(cohort.trainer._images, cohort.trainer._labels, np.int32(0), np.int32(1)),
-    )
-    return program.lower(*arguments).compile().as_text()
+    orders = cohort.trainer.orders(cohort.seeds, 0)
+    return cohort.trainer.compiled(cohort.state, cohort.placed, orders, 128)
 
 
 def all_reduces(text):

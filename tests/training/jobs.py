@@ -54,10 +54,13 @@ def make(
     if key not in TRAINERS:
         TRAINERS[key] = trainer.Trainer(
             recipe.build(run, network(), EXAMPLES),
-            layout,
+            trainer.place(
+                "jit",
+                layout,
+                first(data.train, EXAMPLES),
+                {"test": first(data.test, TEST_EXAMPLES)},
+            ),
             base,
-            first(data.train, EXAMPLES),
-            {"test": first(data.test, TEST_EXAMPLES)},
         )
     folders = (
         [Path(folder) / str(seed) for seed in seeds]
