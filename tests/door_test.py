@@ -135,7 +135,6 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("data.validation_size", "-1", "config.data.validation_size=-1: must be > 0, or 0"),
         ("data.validation_size", "0%", "config.data.validation_size=0%: must be above 0%"),
         ("data.label_noise", "1.5", "config.data.label_noise=1.5: must be from 0 to 1"),
-        ("data.workers", "-1", "config.data.workers=-1: must be >= 0"),
         ("augmentation.shift", "1.0", "config.augmentation.shift=1.0: must be >= 0 and < 1"),
         ("augmentation.rotation", "-1", "config.augmentation.rotation=-1: must be >= 0"),
         ("augmentation.rotation", "181", "config.augmentation.rotation=181: must be at most 180"),

@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from bsexp.curvature import composite
-from bsexp.models import dense
+from bsexp.models import dense, normalisation
 
 EXAMPLES = 24  # three chunks of eight: one size, one compilation
 CLASSES = 3
@@ -48,7 +48,8 @@ def _shared(x, inputs):
 
 def _normalised(mode):
     network = dense.FullyConnected((6, 5), CLASSES, 0.9)
-    variables = network.init(jax.random.key(0), jnp.zeros((2, 4, 4, 1)), mode="batch")
+    two = normalisation.whole(2)
+    variables = network.init(jax.random.key(0), jnp.zeros((2, 4, 4, 1)), two, None)
     statistics = jax.tree.map(
         lambda leaf: (
             leaf + jax.random.uniform(jax.random.key(leaf.size), leaf.shape) / 3
@@ -57,7 +58,9 @@ def _normalised(mode):
     )
 
     def predict(x, inputs):
-        return network.apply({"params": x, "statistics": statistics}, inputs, mode=mode)
+        ghost = None if mode == "running" else normalisation.whole(len(inputs))
+        known = {"params": x, "statistics": statistics}
+        return network.apply(known, inputs, ghost, None)
 
     return predict, variables["params"]
 

@@ -9,7 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from bsexp.curvature import operator, perturbation, rescaling, sharpness
-from bsexp.models import dense
+from bsexp.models import dense, normalisation
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -43,14 +43,15 @@ def plain_start():
 
 
 NORMALISED = dense.FullyConnected(widths=(6, 5), num_classes=3, momentum=0.9)
+WHOLE = normalisation.whole(len(INPUTS))
 
 
 def normalised_start():
     """F1, only smaller, with running averages that have moved."""
-    variables = NORMALISED.init(KEY, INPUTS, mode="batch")
+    variables = NORMALISED.init(KEY, INPUTS, WHOLE, None)
     for _ in range(3):
         _, moved = NORMALISED.apply(
-            variables, INPUTS, mode="batch", mutable=["statistics"]
+            variables, INPUTS, WHOLE, None, mutable=["statistics"]
         )
         variables = {"params": variables["params"], **moved}
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), variables)
@@ -58,7 +59,7 @@ def normalised_start():
 
 def normalised_network(statistics, x, inputs):
     variables = {"params": x, "statistics": statistics}
-    return NORMALISED.apply(variables, inputs, mode="running")
+    return NORMALISED.apply(variables, inputs, None, None)
 
 
 @functools.cache
