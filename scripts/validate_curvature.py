@@ -37,9 +37,8 @@ REASON = (
     "The hard rows are those where one eigenvalue carries most of what is estimated (the largest of 1/i; the one within reach "
     "of a place in the density): a sample is then nearly chi-square with one degree of freedom. Student's interval, made for "
     "normal samples, held the truth of such rows in 84 to 92 % of trials; these are Hall's, corrected for the skewness of the "
-    "samples. Sampling that stops at a tolerance stops a little more often where the spread looks small: 5 000 simulated "
-    "trials on 1/i gave 93.3 % at 5 %, 94.3 % where it may not stop before 32 samples, which would cost most where few are "
-    "needed."
+    "samples. Sampling that stops at a tolerance would stop where the spread looks small by luck: the tolerance must hold "
+    "twice."
 )
 WIDTHS = (49, 16, 16, 10)
 STARTS = 16
