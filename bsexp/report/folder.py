@@ -144,7 +144,7 @@ def _read_run(root: Path, labels: Mapping[str, Any], problems: list[str]) -> Run
         **known,
         status=_object(root, f"{place}/status.json", problems),
         env=_object(root, f"{place}/env.json", problems),
-        rows=_rows(root, f"{place}/metrics.jsonl", problems),
+        rows=_rows(root, f"{place}/{results.CURVES}", problems),
         measurements=section(
             _object(root, f"{place}/measurements.json", problems), "measurements"
         ),
