@@ -86,6 +86,11 @@ def some_positive(values: tuple[float, ...]) -> str:
     return some(values) or next(filter(None, map(positive, values)), "")
 
 
+def some_not_negative(values: tuple[float, ...]) -> str:
+    """Return "" for different numbers, none below zero, at least one of them."""
+    return some(values) or next(filter(None, map(not_negative, values)), "")
+
+
 def published(values: Mapping[str, Any]) -> str:
     """Return "" for group -> measure -> (mean, standard deviation)."""
     pairs = [

@@ -22,6 +22,7 @@ from bsexp.bounds import (
     positive,
     published,
     some,
+    some_not_negative,
     some_positive,
 )
 
@@ -33,18 +34,22 @@ METRICS = tuple(
 )
 
 
+IF_SET = "if set"
+
+
 def option(
     default: Any,
     meaning: str,
     *,
     unit: str = "",
     check: Check | None = None,
-    identity: bool = True,
+    identity: bool | str = True,
 ) -> Any:
     """Declare one field of the configuration.
 
     ``identity=False`` marks what may change where or how fast a run is computed, but not
-    which run it is; such a field does not enter the hash.
+    which run it is; such a field does not enter the hash. ``identity=IF_SET`` marks a field that was added after results had been
+    published: it enters the hash only where it is not its default, which is what those runs did, so that they keep their names.
     """
     metadata = {"meaning": meaning, "unit": unit, "check": check, "identity": identity}
     if isinstance(default, dict):
@@ -90,6 +95,18 @@ class Data:
         check=fraction,
     )
     noise_seed: int = option(0, "seed of the label noise", check=between(0, 2**31 - 1))
+    streaming: bool = option(
+        False,
+        "read the training examples while training, for what does not fit on a device; the same numbers",
+        identity=False,
+    )
+    workers: int = option(
+        0,
+        "reading processes of the stream; 0: threads alone",
+        unit="processes",
+        check=between(0, 1_000),
+        identity=False,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +146,12 @@ class Model:
     batch_norm_momentum: float = option(
         0.9, "weight of the past in the running averages of batch norm", check=below_one
     )
+    precision: str = option(
+        "float32",
+        "of the network while it trains: float32, or bfloat16 with float32 weights and batch-norm statistics",
+        check=one_of("float32", "bfloat16"),
+        identity=IF_SET,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +169,12 @@ class Batch:
         "examples that share their batch-norm statistics while training, arXiv:1705.08741; 0: the whole batch",
         unit="examples",
         check=between(0, 1_000_000_000),
+    )
+    statistics: str = option(
+        "running",
+        "batch norm's averages at the end: running, those gathered while training; or precise, those of the training set at the last weights, arXiv:2105.07576",
+        check=one_of("running", "precise"),
+        identity=IF_SET,
     )
     microbatch: int = option(
         0,
@@ -492,6 +521,23 @@ class Path:
 
 
 @dataclasses.dataclass(frozen=True)
+class Along:
+    """What is measured along training, at weights that are kept for it."""
+
+    epochs: tuple[int, ...] = option(
+        (),
+        "epochs after which the weights are kept and measured; 0: the start",
+        unit="epochs",
+        check=or_none(some_not_negative),
+    )
+    probes: tuple[str, ...] = option(
+        ("update", "hessian", "sharpness", "noise_scale"),
+        "probes by name, with the settings they have at the end",
+        check=some,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Measure:
     """What is measured at every trained point."""
 
@@ -517,6 +563,7 @@ class Measure:
     flatness: Flatness = Flatness()
     noise_scale: NoiseScale = NoiseScale()
     path: Path = Path()
+    along: Along = Along()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -609,10 +656,15 @@ def identity_fields(instance: Any) -> dict[str, Any]:
     fields = [
         field
         for field in dataclasses.fields(instance)
-        if field.metadata.get("identity", True)
+        if _decides(field, getattr(instance, field.name))
     ]
     values = {field.name: getattr(instance, field.name) for field in fields}
     return {
         name: identity_fields(value) if dataclasses.is_dataclass(value) else value
         for name, value in values.items()
     }
+
+
+def _decides(field: dataclasses.Field[Any], value: Any) -> bool:
+    identity = field.metadata.get("identity", True)
+    return value != field.default if identity == IF_SET else identity

@@ -39,6 +39,15 @@ def test_what_only_moves_or_speeds_a_run_does_not_enter_the_hash():
     assert dataclasses.replace(run(), group="LB").name == run().name
 
 
+def test_a_field_added_later_enters_the_hash_only_where_it_is_set():
+    changed = {
+        run(model=config.Model(precision="bfloat16")).name,
+        run(batch=config.Batch(statistics="precise")).name,
+    }
+    assert len(changed | {run().name}) == 3
+    assert "precision" not in run().identity["model"]
+
+
 def test_a_percentage_is_the_run_that_it_comes_to():
     percent = run(batch=config.Batch(size="10%"))
     number = run(batch=config.Batch(size=6_000))
