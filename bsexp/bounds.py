@@ -49,6 +49,12 @@ def one_of(*names: str) -> Check:
     return check
 
 
+def some_of(*names: str) -> Check:
+    """Return the check for different ones of several names, at least one of them."""
+    known = one_of(*names)
+    return lambda values: some(values) or next(filter(None, map(known, values)), "")
+
+
 def below_one(value: float) -> str:
     """Return "" for a number of the half-open interval [0, 1)."""
     return "" if 0 <= value < 1 else "must be >= 0 and < 1"

@@ -6,25 +6,46 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from rich.console import Console
 
 from bsexp import config, conversion, door
 
 USAGE = """\
 usage: python -m bsexp.main --config=FILE[:ARG] [--config.FIELD=VALUE ...] [--workdir=DIR]
                             [--dry_run] [--print_config] [--help]
+                            [--coordinator=HOST:PORT --processes=N --process=I]
 
   --config=FILE[:ARG]     the experiment, such as experiments/sharp_minima.py or ...py:smoke
   --config.FIELD=VALUE    set one field of it, such as --config.train.epochs=5
   --workdir=DIR           folder of the results; default results/<experiment>[-<arg>]
   --dry_run               print the runs with steps, FLOPs, memory and time; train nothing
   --print_config          print every field with its value; train nothing
+  --coordinator, --processes, --process
+                          train in N processes: the address of the first, how many, and which this is, from 0; under
+                          Slurm, Open MPI, Kubernetes and on TPUs they are found without
   --help                  this page
 
 Fields, with their defaults (an experiment may set others):
 """
 SWITCHES = ("dry_run", "print_config", "help")
-VALUED = ("config", "workdir")
+PLACE = ("coordinator", "processes", "process")
+VALUED = ("config", "workdir", *PLACE)
+
+
+class Place(NamedTuple):
+    """Where a process stands among several.
+
+    Attributes:
+        coordinator: HOST:PORT of process 0.
+        processes: how many there are.
+        process: which one this is, from 0.
+    """
+
+    coordinator: str
+    processes: int
+    process: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +56,7 @@ class Command:
     argument: str
     overrides: tuple[tuple[str, str], ...]
     workdir: Path | None
+    place: Place | None
     dry_run: bool
     print_config: bool
     help: bool
@@ -71,6 +93,7 @@ def parse(words: Sequence[str]) -> Command:
                 overrides.append((name.removeprefix("config."), value))
     if "config" not in values and "help" not in values:
         errors.append(f"--config: missing; which experiment? {_experiments()}")
+    place = _place({name: values[name] for name in PLACE if name in values}, errors)
     if errors:
         raise door.ConfigError(errors)
     file, _, argument = (
@@ -81,8 +104,44 @@ def parse(words: Sequence[str]) -> Command:
         argument=argument,
         overrides=tuple(overrides),
         workdir=Path(values["workdir"]) if "workdir" in values else None,
+        place=place,
         **{switch: switch in values for switch in SWITCHES},
     )
+
+
+def _place(values: Mapping[str, str], errors: list[str]) -> Place | None:
+    """Return where this process stands among several; None where the command line does not say."""
+    if not values:
+        return None
+    found = len(errors)
+    errors += [
+        f"--{name}: missing beside --{next(iter(values))}"
+        for name in PLACE
+        if name not in values
+    ]
+    numbers = {
+        name: _number(name, values[name], errors)
+        for name in PLACE[1:]
+        if name in values
+    }
+    address = values.get("coordinator", "")
+    host, _, port = address.rpartition(":")
+    if address and not (host and port.isdecimal()):
+        errors.append(f"--coordinator={address}: must be HOST:PORT")
+    if len(errors) > found:
+        return None
+    if not 0 <= numbers["process"] < numbers["processes"]:
+        errors.append(
+            f"--process={numbers['process']}: must be from 0 to {numbers['processes'] - 1}, below --processes"
+        )
+    return Place(address, **numbers)
+
+
+def _number(name: str, text: str, errors: list[str]) -> int:
+    if not text.isdecimal():
+        errors.append(f"--{name}={text}: must be a whole number")
+        return 0
+    return int(text)
 
 
 def load_settings(experiment: Path, argument: str) -> Mapping[str, Any]:
@@ -140,12 +199,13 @@ def _field_help(path: str, field: dataclasses.Field) -> str:
     return f"  --{path}={default!r}\n{meaning}"
 
 
-def config_text(study: config.Study) -> str:
-    """Return every field of a study with its value, one a line, as it can be typed back."""
-    return "\n".join(
-        f"--{path}={_value(study, path)!r}"
+def print_config(plan: door.Plan, console: Console) -> None:
+    """Print every field of a study with its value, one a line, as it can be typed back."""
+    lines = [
+        f"--{path}={_value(plan.study, path)!r}"
         for path, _ in conversion.valid_fields(config.Study)
-    )
+    ]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _value(study: config.Study, path: str) -> Any:

@@ -23,6 +23,7 @@ from bsexp.bounds import (
     published,
     some,
     some_not_negative,
+    some_of,
     some_positive,
 )
 
@@ -238,6 +239,40 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Robust:
+    """Remedies of Keskar et al. 2017, Appendix E, beside augmentation; their values are to be checked against it."""
+
+    conservative: float = option(
+        0.0,
+        "lambda of conservative training, which holds an update back by lambda/2 |x - x_k|^2; the paper's is 1e-3, 0: off",
+        check=not_negative,
+    )
+    conservative_iterations: int = option(
+        3,
+        "iterations of the optimizer on each batch of conservative training",
+        check=between(2, 1_000),
+    )
+    adversarial: float = option(
+        0.0,
+        "size of the fast-gradient-sign step to adversarial inputs, arXiv:1412.6572, where grey levels lie in [0, 1]; 0: off",
+        check=not_negative,
+    )
+    adversarial_share: float = option(
+        0.5, "share of the adversarial inputs in the loss", check=fraction
+    )
+    stability: float = option(
+        0.0,
+        "weight of the stability loss, arXiv:1604.04326, that of the answer under noise; 0: off",
+        check=not_negative,
+    )
+    stability_noise: float = option(
+        0.04,
+        "standard deviation of that normal noise, where grey levels lie in [0, 1]",
+        check=positive,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Schedule:
     """How the learning rate changes while a run trains; all lengths count from the start of training."""
 
@@ -364,7 +399,7 @@ class Execution:
     )
     deterministic_reduction: bool = option(
         False,
-        "add up the parts of a batch in a fixed order: the same bits on 1, 2, 4 and 8 devices, slower",
+        "compute an eighth of a batch at a time and add up in a fixed order: the same bits on 1, 2, 4 and 8 devices, slower; batch.ghost must divide the eighth",
         identity=False,
     )
 
@@ -507,9 +542,25 @@ class NoiseScale:
 
 
 @dataclasses.dataclass(frozen=True)
-class Path:
-    """The straight line between the two minima of a pair, Figure 3 of arXiv:1609.04836."""
+class Invariance:
+    """Sharpness where the layers in front of batch norm are scaled up and the function stays: arXiv:1703.04933."""
 
+    doublings: int = option(
+        6,
+        "how often the scale is doubled; the probes evaluation, sharpness, hessian and flatness measure at each",
+        check=between(1, 20),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """The paths between the two minima of a pair, Figures 3 and 7 of arXiv:1609.04836."""
+
+    shapes: tuple[str, ...] = option(
+        ("linear",),
+        "linear, the straight line; arc, a quarter of an ellipse around the origin",
+        check=some_of("linear", "arc"),
+    )
     points: int = option(25, "values of alpha", check=between(2, 10_000))
     first: float = option(
         -1.0, "first alpha; 0 is the baseline's minimum, 1 the compared one"
@@ -562,6 +613,7 @@ class Measure:
     density: Density = Density()
     flatness: Flatness = Flatness()
     noise_scale: NoiseScale = NoiseScale()
+    invariance: Invariance = Invariance()
     path: Path = Path()
     along: Along = Along()
 
@@ -590,6 +642,9 @@ class Base:
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     scaling: Scaling = Scaling()
+    robust: Robust = option(
+        Robust(), "remedies of Keskar et al. 2017, Appendix E", identity=IF_SET
+    )
     train: Train = Train()
     execution: Execution = Execution()
 

@@ -41,6 +41,8 @@ class Catalogue:
         recipe_errors: base run, its batch size and training examples -> what is wrong with how it is divided
             and how it ends, by field.
         scaling_error: why its rule does not apply to an optimizer at a batch size; "" where it does.
+        whole_epochs: base run, its batch size and training examples -> epochs that it trains as a whole.
+        kept_epochs: folder of a finished run -> epochs after which its weights were kept.
     """
 
     models: Mapping[str, tuple[str, ...]]
@@ -62,6 +64,10 @@ class Catalogue:
     scaling_error: Callable[[config.Optimizer, config.Scaling, int], str] = (
         lambda _optimizer, _scaling, _size: ""
     )
+    whole_epochs: Callable[[config.Base, int, int], int] = (
+        lambda base, _size, _examples: base.train.epochs
+    )
+    kept_epochs: Callable[[str], Sequence[int]] = lambda _folder: ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,14 +241,37 @@ def _check_bases(
                     f"is {sizes[name]} examples; must be 1 to {examples}, the size of the training set"
                 )
             else:
-                found |= catalogue.recipe_errors(base, sizes[name], examples)
+                wrong = catalogue.recipe_errors(base, sizes[name], examples)
+                found |= wrong
                 # The base run itself is not trained: a rule need not fit its batch size.
                 if name:
                     found |= _check_rates(base, sizes[name], examples, catalogue)
+                if name and not wrong:
+                    last = catalogue.whole_epochs(base, sizes[name], examples)
+                    found |= _check_epochs(study, name, last, catalogue)
         errors += [
             f"{_place(merged, name, path)}: {error}" for path, error in found.items()
         ]
     return sizes
+
+
+def _check_epochs(
+    study: config.Study, group: str, last: int, catalogue: Catalogue
+) -> dict[str, str]:
+    """Check that a group's runs can be measured along training, where they train ``last`` whole epochs."""
+    asked = set(study.measure.along.epochs)
+    if max(asked, default=0) > last:
+        return {
+            "measure.along.epochs": f"the runs of {group} train {last} whole epochs"
+        }
+    if study.run:
+        kept = {0, *catalogue.kept_epochs(study.run)}
+        if asked - kept:
+            valid = ", ".join(map(str, sorted(kept)))
+            return {
+                "measure.along.epochs": f"the run has its weights after epochs {valid} alone, those named when it was trained"
+            }
+    return {}
 
 
 def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
@@ -381,6 +410,17 @@ def _check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         errors.append(
             "config.measure.probes=path: measures pairs, but config.compare names no two groups"
         )
+    along = study.measure.along
+    if along != config.Along():
+        errors += [
+            f"config.measure.along.probes={name}: unknown probe; {conversion.did_you_mean(name, catalogue.probes)}"
+            for name in along.probes
+            if name not in catalogue.probes
+        ]
+        if "path" in along.probes:
+            errors.append(
+                "config.measure.along.probes=path: measures pairs, and no point along training has a partner"
+            )
     path = study.measure.path
     if path.first >= path.last:
         errors.append(

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bsexp import config, door, items, laboratory, progress, study
-from bsexp.data import examples
+from bsexp import config, door, laboratory, progress, study
+from bsexp.data import examples, sources
 from bsexp.training import footprint, mesh, recipe
 
 MATMUL_SIZE = 2_048
@@ -72,6 +72,19 @@ def show(plan: door.Plan, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    for line in sorted({_streaming(run.base.data) for run in plan.runs} - {""}):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _streaming(data: config.Data) -> str:
+    """Say how the training examples of a run are read while it trains; empty where they are not."""
+    if not data.streaming:
+        return ""
+    readers = f"{data.workers} processes" if data.workers else "threads"
+    return (
+        f"The training examples of {data.name} are streamed, read by {readers} while a run trains; "
+        "where reading is slower than training it takes longer."
+    )
 
 
 def training_cost(run: config.Run, runs: int) -> Cost:
@@ -114,19 +127,18 @@ def matmul_rate() -> float:
 def _measuring_flops(plan: door.Plan) -> dict[str, float]:
     """Return the FLOPs of all measurements of each run, by its name."""
     flops = dict.fromkeys((run.name for run in plan.runs), 0.0)
-    for item in items.plan_items(plan, study.tasks(plan.study)):
-        flops[item.run.name] += item.task.cost * _forward_flops(
-            item.run.base.data, item.run.base.model
+    for item in study.wanted(plan):
+        flops[item.run.name] += item.task.cost * forward_flops(
+            examples.describe(item.run.base.data), item.run.base.model
         )
     return flops
 
 
 @functools.cache
-def _forward_flops(
-    data: config.Data, network: config.Model, number: int = 1_000
+def forward_flops(
+    found: sources.Description, network: config.Model, number: int = 1_000
 ) -> float:
     """Return the FLOPs of a forward pass of one example, averaged over a batch."""
-    found = examples.describe(data)
     model = laboratory.build_model(network, found.image_shape, found.num_classes)
     parameters, statistics = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((number, *found.image_shape), jnp.float32)

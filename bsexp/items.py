@@ -18,16 +18,27 @@ class Item:
         baseline: the run of the same seed that it is compared with, where the task measures a pair.
         task: what to measure.
         settings: what decides its value, as JSON holds it.
+        epoch: number of epochs before the point; None: the end of training.
     """
 
     run: config.Run
     baseline: config.Run | None
     task: task.Task
     settings: Mapping[str, Any]
+    epoch: int | None = None
 
 
-def plan_items(plan: door.Plan, tasks: list[task.Task]) -> list[Item]:
-    """List every measurement of a study: each task at each run, pairs at the compared group's runs."""
+def plan_items(
+    plan: door.Plan, tasks: list[task.Task], along: list[task.Task]
+) -> list[Item]:
+    """List every measurement of a study, run by run.
+
+    Args:
+        plan: the study.
+        tasks: at the end of training; pairs at the compared group's runs.
+        along: after each of config.measure.along.epochs; none of a pair.
+    """
+    epochs = sorted(plan.study.measure.along.epochs)
     listed = []
     for run in plan.runs:
         baseline = _baseline(plan, run)
@@ -37,6 +48,11 @@ def plan_items(plan: door.Plan, tasks: list[task.Task]) -> list[Item]:
             partner = {"from": baseline.name} if each.pair else {}
             settings = as_json({**each.settings, **partner})
             listed.append(Item(run, baseline if each.pair else None, each, settings))
+        listed += [
+            Item(run, None, each, as_json(each.settings), epoch)
+            for epoch in epochs
+            for each in along
+        ]
     return listed
 
 

@@ -21,6 +21,23 @@ class Network(NamedTuple):
     subspace: tuple[Number, Number, Number, Number]
 
 
+class Data(NamedTuple):
+    """A data set of the paper (Table 1, Appendix A): numbers of examples, shape of one, number of classes."""
+
+    train: int
+    test: int
+    shape: tuple[int, ...]
+    classes: int
+
+
+# TIMIT's 1 973 classes are to be checked against the paper.
+DATA = {
+    "mnist": Data(60_000, 10_000, (28, 28, 1), 10),
+    "timit": Data(721_329, 310_621, (360,), 1_973),
+    "cifar10": Data(50_000, 10_000, (32, 32, 3), 10),
+    "cifar100": Data(50_000, 10_000, (32, 32, 3), 100),
+}
+
 # To be checked against the paper: F1's 9.17 and F2's 0.54 of Table 4, which come from a single transcription.
 NETWORKS = {
     "F1": Network(

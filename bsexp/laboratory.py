@@ -1,6 +1,8 @@
 """Where the runs of a study are trained, cohort by cohort, and measured."""
 
 import dataclasses
+import functools
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,16 +10,20 @@ from typing import Any
 import jax
 
 from bsexp import config, door, items, models, progress, results, workdir
-from bsexp.data import examples, sources
+from bsexp.data import examples, records, sources
 from bsexp.probes import task
 from bsexp.probes.bench import Bench
 from bsexp.training import (
+    descent,
     footprint,
     interruption,
     loop,
     mesh,
     optim,
+    processes,
     recipe,
+    snapshots,
+    statistics,
     step,
     stopping,
     trainer,
@@ -36,13 +42,16 @@ class Laboratory:
         place: workdir.Workdir,
         environment: dict[str, Any],
         shown: progress.Progress,
+        line: processes.Line,
     ) -> None:
         self._plan = plan
+        self._line = line
         self._folder = place
         self._environment = environment
         self._progress = shown
         self._points: dict[str, task.Point | None] = {}
         self._materials: dict[tuple[config.Data, config.Model], _Material] = {}
+        self._recipes: dict[str, step.Recipe] = {}
         self._trainers: dict[tuple[str, mesh.Layout], trainer.Trainer] = {}
         self._places: dict[tuple[config.Data, str, mesh.Layout], trainer.Place] = {}
 
@@ -65,7 +74,7 @@ class Laboratory:
         self._folder.open_run(run, self._environment)
         job = self._job([run], mesh.Layout(1, 1, 1))
         try:
-            self._keep(run, job, 0, loop.restore(job))
+            self._keep(run, loop.restore(job))
         except loop.MissingWeightsError as error:
             self._fail(run, error)
 
@@ -78,13 +87,14 @@ class Laboratory:
             for each in later
             if each.name not in self._points and recipe.shape(each) == shape
         ]
-        number = len(self._material(run).data.train.labels)
+        number = len(self._material(run).data.train)
         layout = recipe.layout(run, len(alike), number)
         cohort = alike[: layout.members]
         evidence = {
             **self._environment,
             "engine": run.base.execution.engine,
             "mesh": {"population": layout.population, "data": layout.data},
+            "processes": jax.process_count(),
             "cohort": [each.name for each in cohort],
         }
         seeds = ", ".join(str(each.seed) for each in cohort)
@@ -94,12 +104,16 @@ class Laboratory:
         for each in cohort:
             self._folder.open_run(each, evidence)
             self._folder.set_status(each, "training")
+        self._line.tell(train=[each.name for each in cohort], layout=layout)
         try:
-            ends = loop.train(job)
+            with processes.together():
+                ends = loop.train(job)
         except interruption.Interrupted as error:
             for each in cohort:
                 self._folder.set_status(each, "interrupted", reason=str(error))
             raise
+        except records.DamagedError as error:
+            ends = [error] * len(cohort)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -108,11 +122,22 @@ class Laboratory:
             share = (time.perf_counter() - began) / len(cohort)
             for each in cohort:
                 self._folder.add_run_seconds(each, training=share)
-        for i, (each, end) in enumerate(zip(cohort, ends, strict=True)):
+        for each, end in zip(cohort, ends, strict=True):
             if isinstance(end, Exception):
                 self._fail(each, end)
             else:
-                self._keep(each, job, i, end)
+                self._keep(each, end)
+
+    def follow(self) -> int:
+        """Train what the leading process says, until it says that the study has ended; return its exit code."""
+        runs = {run.name: run for run in self._plan.runs}
+        with processes.together():
+            while "end" not in (message := self._line.listen()):
+                layout = mesh.Layout(*message["layout"])
+                cohort = [runs[name] for name in message["train"]]
+                if mesh.takes_part(layout):
+                    loop.train(self._job(cohort, layout))
+        return message["end"]
 
     def _target(self, run: config.Run) -> dict[str, Any]:
         """Return when a run reached its target, None where it did not; nothing where it had none."""
@@ -138,25 +163,51 @@ class Laboratory:
         self._folder.set_status(run, "failed", reason=str(error))
         self._points[run.name] = None
 
-    def _keep(self, run: config.Run, job: loop.Job, i: int, end: step.State) -> None:
+    def _keep(self, run: config.Run, end: step.State) -> None:
         self._folder.set_status(run, "trained", **self._target(run))
-        state = jax.device_put(end, jax.devices()[0])
-        self._points[run.name] = task.Point(
+        self._points[run.name] = self._point(run, end)
+
+    def _point(self, run: config.Run, state: step.State) -> task.Point:
+        state = jax.device_put(state, jax.devices()[0])
+        optimizer = recipe.scaled_optimizer(run)
+        return task.Point(
             run.name,
             state.parameters,
             state.statistics,
-            loop.start(job, i).parameters,
-            optim.preconditioner(recipe.scaled_optimizer(run), state.optimizer),
+            self._start(run).parameters,
+            optim.preconditioner(optimizer, state.optimizer),
+            descent.at(self._recipe(run), optimizer, state),
         )
+
+    def _start(self, run: config.Run) -> step.State:
+        rates = optim.rates(recipe.scaled_optimizer(run))
+        return step.init(self._recipe(run), rates, run.seed)
+
+    def _recipe(self, run: config.Run) -> step.Recipe:
+        key, material = recipe.shape(run), self._material(run)
+        if key not in self._recipes:
+            number = len(material.data.train)
+            self._recipes[key] = recipe.build(run, material.model, number)
+        return self._recipes[key]
+
+    def _after(self, run: config.Run, epoch: int) -> task.Point:
+        """Return a run's point after an epoch; MissingWeightsError where it is not there, or damaged."""
+        folder = self._folder.weights_folder(run)
+        state = snapshots.restore(folder, epoch, self._start(run))
+        if state is None:
+            raise loop.MissingWeightsError(
+                f"it has no whole snapshot of epoch {epoch}; the same command computes the run again"
+            )
+        return self._point(run, state)
 
     def _job(self, cohort: list[config.Run], layout: mesh.Layout) -> loop.Job:
         run = cohort[0]
         key = recipe.shape(run), layout
         material = self._material(run)
-        number = len(material.data.train.labels)
+        number = len(material.data.train)
         if key not in self._trainers:
             self._trainers[key] = trainer.Trainer(
-                recipe.build(run, material.model, number),
+                self._recipe(run),
                 self._place_of(run, layout),
                 run.base,
             )
@@ -168,6 +219,19 @@ class Laboratory:
             rates=tuple(optim.rates(recipe.scaled_optimizer(each)) for each in cohort),
             folders=tuple(self._folder.weights_folder(each) for each in cohort),
             heard=self._heard,
+            kept=tuple(each for each in self._plan.study.measure.along.epochs if each),
+            precise=self._precise(run, self._trainers[key]),
+        )
+
+    def _precise(
+        self, run: config.Run, where: trainer.Trainer
+    ) -> Callable[[Any, Any], list[Any]] | None:
+        if run.base.batch.statistics == "running":
+            return None
+        train = self._material(run).data.train
+        ghost = run.base.batch.ghost or recipe.epochs(run, len(train))[-1].batch
+        return functools.partial(
+            statistics.recompute, where.engine, where.recipe, train, ghost
         )
 
     def _place_of(self, run: config.Run, layout: mesh.Layout) -> trainer.Place:
@@ -185,27 +249,36 @@ class Laboratory:
     def measure(
         self, run: config.Run, point: task.Point, missing: list[items.Item]
     ) -> None:
-        """Make measurements of one run; a pair whose baseline diverged is left out."""
-        bench = self._material(run).bench
-        for item in missing:
-            baseline = item.baseline and self._points.get(item.baseline.name)
-            if item.baseline and baseline is None:
-                continue
-            pair = (baseline,) if baseline else ()
-            began = time.perf_counter()
-            label = f"measure {run.group} seed {run.seed} {item.task.name}"
-            self._progress.begin(label, item.task.cost)
-            try:
-                found = item.task.measure(bench, point, *pair)
-            except ValueError as error:
-                # A number that is not finite, say. This run cannot be trusted further; the others go on.
-                reason = f"{item.task.name}: {error}"
-                self._folder.set_status(run, "failed", reason=reason)
-                return
-            seconds = time.perf_counter() - began
-            self._folder.record(item, found, seconds)
-            self._folder.add_run_seconds(run, measuring=seconds)
+        """Make measurements of one run, point by point; a pair whose baseline diverged is left out."""
+        try:
+            for epoch, listed in itertools.groupby(missing, lambda item: item.epoch):
+                here = point if epoch is None else self._after(run, epoch)
+                for item in listed:
+                    self._measure(item, here)
+        except (_MeasuringError, loop.MissingWeightsError) as error:
+            # This run cannot be measured further; the others go on.
+            self._folder.set_status(run, "failed", reason=str(error))
+            return
+        # Only its weights are needed later, as a pair's baseline.
+        self._points[run.name] = point._replace(preconditioner=None, descent=None)
         self._folder.set_status(run, "done", **self._target(run))
+
+    def _measure(self, item: items.Item, point: task.Point) -> None:
+        baseline = item.baseline and self._points.get(item.baseline.name)
+        if item.baseline and baseline is None:
+            return
+        pair = (baseline,) if baseline else ()
+        began = time.perf_counter()
+        where = "" if item.epoch is None else f" after epoch {item.epoch}"
+        label = f"measure {item.run.group} seed {item.run.seed}{where} {item.task.name}"
+        self._progress.begin(label, item.task.cost)
+        try:
+            found = item.task.measure(self._material(item.run).bench, point, *pair)
+        except ValueError as error:  # a number that is not finite, say
+            raise _MeasuringError(f"{item.task.name}{where}: {error}") from error
+        seconds = time.perf_counter() - began
+        self._folder.record(item, found, seconds)
+        self._folder.add_run_seconds(item.run, measuring=seconds)
 
     def _material(self, run: config.Run) -> "_Material":
         key = run.base.data, run.base.model
@@ -214,6 +287,10 @@ class Laboratory:
                 run.base, self._plan.study.measure, self._progress.spent
             )
         return self._materials[key]
+
+
+class _MeasuringError(RuntimeError):
+    """A measurement that cannot be made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +318,7 @@ def _material(
         raise door.ConfigError(
             [f"config.data.name={base.data.name}: {error}"]
         ) from error
-    model = build_model(base.model, data.train.images.shape[1:], data.num_classes)
+    model = build_model(base.model, data.train.image_shape, data.num_classes)
     return _Material(data, model, Bench(model, data, measure.statistics_batch, spent))
 
 
@@ -255,6 +332,7 @@ def build_model(
         num_classes,
         network.batch_norm_momentum,
         network.variant,
+        network.precision,
     )
 
 

@@ -1,22 +1,23 @@
 """The command line: flags -> study -> report, nothing else."""
 
+import functools
 import logging
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
 from bsexp import command, door
+from bsexp.training import interruption
 
 LOG_WIDTH = 140
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 1 where a run failed, 2 for bad input, 128 + signal."""
-    # Third-party libraries report their own doings at level INFO; ours and theirs are heard from WARNING on.
+    # Third-party libraries report their own doings at level INFO.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     # A log has no width of its own: eighty columns would break the table's rows.
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
@@ -38,33 +39,34 @@ def main(words: Sequence[str]) -> int:
 
 def _study(asked: command.Command, words: Sequence[str], console: Console) -> int:
     settings = command.load_settings(asked.experiment, asked.argument)
-    from bsexp import dry_run, results, study, workdir  # noqa: PLC0415 - JAX starts only for a command line that makes sense
-    from bsexp.training import interruption  # noqa: PLC0415
+    # JAX starts only for a command line that makes sense.
+    from bsexp import collection, compile_cache, dry_run, study  # noqa: PLC0415
+    from bsexp.training import processes  # noqa: PLC0415
 
-    plan = door.open_study(settings, asked.overrides, study.catalogue())
-    if asked.print_config:
-        console.print(
-            command.config_text(plan.study),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        return 0
-    if asked.dry_run:
-        dry_run.show(plan, console)
-        return 0
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise interruption.Interrupted(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    compile_cache.enable()
+    processes.join(asked.place)
     folder = asked.workdir or command.default_workdir(asked.experiment, asked.argument)
-    line = f"python -m bsexp.main {shlex.join(words)}"
+    if "studies" in settings:
+        start = functools.partial(collection.lead, settings, asked, folder, console)
+        return _until_stopped(start, console)
+    plan = door.open_study(settings, asked.overrides, study.catalogue())
+    if asked.dry_run or asked.print_config:
+        if processes.leads():
+            show = dry_run.show if asked.dry_run else command.print_config
+            show(plan, console)
+        return 0
+    name = asked.experiment.stem
+    if processes.leads():
+        line = f"python -m bsexp.main {shlex.join(words)}"
+        start = functools.partial(study.lead, plan, name, line, folder, console)
+    else:
+        start = functools.partial(study.follow, plan, name, folder)
+    return _until_stopped(start, console)
+
+
+def _until_stopped(start: Callable[[], int], console: Console) -> int:
     try:
-        return study.run(plan, asked.experiment.stem, line, folder, console)
-    except (OSError, workdir.FolderError, results.BrokenFileError) as error:
-        raise door.ConfigError([str(error)]) from error
+        return interruption.stoppable(start)
     except interruption.Interrupted as error:
         console.print(
             f"stopped by {error}; the same command goes on from here", markup=False

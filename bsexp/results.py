@@ -3,7 +3,7 @@
 A study's folder holds::
 
     study.json  env.json  summary.json  report.html  figures/
-    runs/<name>-<8 hex>/  config.json env.json metrics.jsonl measurements.json status.json checkpoints/
+    runs/<name>-<8 hex>/  config.json env.json metrics.jsonl measurements.json status.json checkpoints/ snapshots/
 
 JSON is strict: a number that is not finite is written as null, and a sibling key
 ``<key>_flag`` says which one it was ("nan", "inf" or "-inf"; for lists, index -> flag).
@@ -20,6 +20,7 @@ import pandas as pd
 
 SCHEMA = 1
 CURVES = "metrics.jsonl"  # a row an epoch
+SNAPSHOTS = "snapshots"  # states to be measured, by the number of epochs before them
 
 
 class BrokenFileError(ValueError):
@@ -119,9 +120,10 @@ def load(path: str | os.PathLike) -> pd.DataFrame:
         path: a study's folder, the one that holds study.json.
 
     Returns:
-        One row per run and measure with the columns run, group, seed, batch_size, measure and
-        value (float; NaN where the measure was not finite). Measures carry the units of their
-        names: accuracies are fractions, sharpness is 100 x the relative rise of the loss.
+        One row per run, point and measure with the columns run, group, seed, batch_size, measure,
+        value (float; NaN where the measure was not finite) and epoch: <NA> at the end of training,
+        else the number of epochs before the point. Measures carry the units of their names:
+        accuracies are fractions, sharpness is 100 x the relative rise of the loss.
 
     Raises:
         FileNotFoundError: there is no study.json in ``path``.
@@ -131,15 +133,17 @@ def load(path: str | os.PathLike) -> pd.DataFrame:
             **_labels(run),
             "measure": measure,
             "value": math.nan if value is None else value,
+            "epoch": epoch,
         }
         for run in _runs(path)
-        for record in measurements(run["folder"]).values()
+        for epoch, records in points(run["folder"]).items()
+        for record in records.values()
         for measure, value in record["values"].items()
         if not measure.endswith("_flag")
     ]
-    return pd.DataFrame(
-        rows, columns=["run", "group", "seed", "batch_size", "measure", "value"]
-    )
+    labels = ["run", "group", "seed", "batch_size"]
+    frame = pd.DataFrame(rows, columns=[*labels, "measure", "value", "epoch"])
+    return frame.astype({"epoch": "Int64"})
 
 
 def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
@@ -154,7 +158,21 @@ def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
 
 def has_weights(folder: Path) -> bool:
     """Say whether a run's folder holds a checkpoint, of any step."""
-    return any(path.name.isdigit() for path in folder.glob("checkpoints/*"))
+    return bool(checkpoint_steps(folder))
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """List the updates after which a run's folder holds a checkpoint."""
+    return _numbers(folder / "checkpoints")
+
+
+def kept_epochs(folder: Path) -> list[int]:
+    """List the epochs after which a run's folder holds a snapshot; 0, the start, needs none."""
+    return _numbers(folder / SNAPSHOTS)
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def finished_run(path: str | os.PathLike) -> dict[str, Any]:
@@ -183,9 +201,30 @@ def finished_run(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def measurements(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read a run's measurements, name -> {"settings", "values", "detail", "seconds"}."""
+    """Read what was measured at a run's end, name -> {"settings", "values", "detail", "seconds"}."""
+    return points(folder)[None]
+
+
+def points(folder: Path) -> dict[int | None, dict[str, dict[str, Any]]]:
+    """Read a run's measurements as `measurements` gives them, by epochs before the point; None: the end."""
     file = folder / "measurements.json"
-    return read_json(file, "measurements")["measurements"] if file.exists() else {}
+    if not file.exists():
+        return {None: {}}
+    content = read_json(file, "measurements")
+    along = content.get("along", {})
+    return {
+        None: content["measurements"],
+        **{int(epoch): along[epoch] for epoch in along},
+    }
+
+
+def write_points(folder: Path, found: Mapping[int | None, Mapping[str, Any]]) -> None:
+    """Write a run's measurements, as `points` gives them."""
+    along = {str(epoch): found[epoch] for epoch in sorted(found.keys() - {None})}
+    content = {"schema": SCHEMA, "measurements": found[None]}
+    write_json(
+        folder / "measurements.json", content | ({"along": along} if along else {})
+    )
 
 
 def _runs(path: str | os.PathLike) -> list[dict[str, Any]]:

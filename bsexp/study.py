@@ -21,9 +21,8 @@ from bsexp import (
     workdir,
 )
 from bsexp.data import examples, sources
-from bsexp.probes import task
 from bsexp.report import curvature, tables
-from bsexp.training import optim, recipe, scaling, schedules
+from bsexp.training import optim, processes, recipe, scaling, schedules, timeline
 
 
 def catalogue() -> door.Catalogue:
@@ -42,6 +41,8 @@ def catalogue() -> door.Catalogue:
         rules=tuple(scaling.RULES),
         scaling_error=scaling.error,
         recipe_errors=recipe.errors,
+        whole_epochs=timeline.whole_epochs,
+        kept_epochs=lambda folder: results.kept_epochs(Path(folder)),
     )
 
 
@@ -53,16 +54,26 @@ def _model_error(base: config.Base) -> str:
     return models.image_error(base.model.name, base.model.variant, found.image_shape)
 
 
-def tasks(study: config.Study) -> list[task.Task]:
-    """Return every task that a study does at a point."""
-    found = examples.describe(study.data)
-    return probes.tasks(
-        study.measure, {"train": found.train_examples, "test": found.test_examples}
+def wanted(
+    plan: door.Plan, described: sources.Description | None = None
+) -> list[items.Item]:
+    """List every measurement of a study, on its data set or on one as described."""
+    found, measure = described or examples.describe(plan.study.data), plan.study.measure
+    sizes = {"train": found.train_examples, "test": found.test_examples}
+    return items.plan_items(
+        plan,
+        probes.tasks(measure.probes, measure, sizes),
+        probes.tasks(measure.along.probes, measure, sizes),
     )
 
 
 def run(
-    plan: door.Plan, name: str, command: str, folder: Path, console: Console
+    plan: door.Plan,
+    name: str,
+    command: str,
+    folder: Path,
+    console: Console,
+    line: processes.Line,
 ) -> int:
     """Compute what is missing of a study, then write and print its report.
 
@@ -72,6 +83,7 @@ def run(
         command: the command line, for the report.
         folder: the study's folder.
         console: where to print.
+        line: to the processes that train with this one.
 
     Returns:
         0, or 1 where a run failed.
@@ -82,15 +94,15 @@ def run(
     """
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command)
-        wanted = items.plan_items(plan, tasks(plan.study))
-        for line in (*place.differences(), *place.renew(wanted)):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        missing = place.missing(wanted)
+        asked = wanted(plan)
+        for said in (*place.differences(), *place.renew(asked)):
+            console.print(said, highlight=False, markup=False, soft_wrap=True)
+        missing = place.missing(asked)
         if missing:
-            found = environment.describe()
+            found = {**environment.describe(), "data": _data(plan)}
             place.open(found)
             try:
-                _compute(plan, place, missing, found, console)
+                _compute(plan, place, missing, found, console, line)
             finally:
                 place.add_seconds(total=time.perf_counter() - bsexp.STARTED)
         else:
@@ -100,12 +112,64 @@ def run(
             console.print(
                 "To compute it again, name another folder: --workdir=DIR", markup=False
             )
-        place.close(complete=not place.missing(wanted))
+        place.close(complete=not place.missing(asked))
         tables.print_table(report.build(folder), console)
         if plan.study.run:
             curvature.print_details(report.folder.read(folder), console)
         _say_where(folder, place, console)
         return _tell_failures(plan, place, console)
+
+
+def lead(
+    plan: door.Plan, name: str, command: str, folder: Path, console: Console
+) -> int:
+    """Run a study as the leading process, or the only one, and tell the others when it has ended.
+
+    Takes and returns what `run` does.
+
+    Raises:
+        interruption.Interrupted: SIGINT or SIGTERM came; everything finished is saved.
+        door.ConfigError: the folder, or what is in it, cannot be used.
+    """
+    line = processes.Line()
+    code = 1  # of an error
+    try:
+        code = run(plan, name, command, folder, console, line)
+    except (OSError, workdir.FolderError, results.BrokenFileError) as error:
+        raise door.ConfigError([str(error)]) from error
+    finally:
+        line.tell(end=code)
+    return code
+
+
+def follow(plan: door.Plan, name: str, folder: Path) -> int:
+    """Train with the process that leads until its study has ended; return its exit code.
+
+    Args:
+        plan: as in the leading process.
+        name: of the experiment.
+        folder: the study's folder, which all processes see.
+
+    Raises:
+        interruption.Interrupted: SIGINT or SIGTERM came to one of the processes.
+    """
+    place = workdir.Workdir(folder, plan, name, "")
+    with progress.Progress(0.0, Console(quiet=True)) as unseen:
+        return laboratory.Laboratory(plan, place, {}, unseen, processes.Line()).follow()
+
+
+def _data(plan: door.Plan) -> dict[str, dict[str, Any]]:
+    """Return what the report says of each data set of a study: its version, and whether it is synthetic."""
+    described = {
+        name: sources.describe(name, folder)
+        for name, folder in {
+            (run.base.data.name, run.base.data.dir) for run in plan.runs
+        }
+    }
+    return {
+        name: {"version": each.version, "synthetic": each.synthetic}
+        for name, each in sorted(described.items())
+    }
 
 
 def _say_where(folder: Path, place: workdir.Workdir, console: Console) -> None:
@@ -136,6 +200,7 @@ def _compute(
     missing: list[items.Item],
     found: dict[str, Any],
     console: Console,
+    line: processes.Line,
 ) -> None:
     """Train and measure, seed by seed, so that pairs are complete as early as possible."""
     needed = items.needed_runs(missing)
@@ -144,9 +209,10 @@ def _compute(
         laboratory.training_work(plan, run) for run in runs
     )
     with progress.Progress(work, console) as shown:
-        opened = laboratory.Laboratory(plan, place, found, shown)
+        opened = laboratory.Laboratory(plan, place, found, shown, line)
         for run in runs:
             point = opened.point(run, runs)
             if point is not None:
                 own = [item for item in missing if item.run == run]
-                opened.measure(run, point, own)
+                # Once more: a run that ended early lacks nothing at the epochs that it does not have.
+                opened.measure(run, point, place.missing(own))

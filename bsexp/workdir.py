@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -102,16 +103,17 @@ class Workdir:
 
     def differences(self) -> list[str]:
         """Say in which fields the configuration differs from the one this folder was last used with."""
-        old, new = (
-            _leaves(self._old["config"]) if self._old else {},
-            _leaves(self._new["config"]),
-        )
+        if not self._old:
+            return []
+        # A folder that is older than a field was computed with that field's default.
+        defaults = _leaves(items.as_json(dataclasses.asdict(config.Study())))
+        old, new = _leaves(self._old["config"]), _leaves(self._new["config"])
         changed = [
             key
             for key in {**old, **new}
-            if old.get(key) != new.get(key) and key != "data.dir"
+            if old.get(key, defaults.get(key)) != new.get(key) and key != "data.dir"
         ]
-        if not old or not changed:
+        if not changed:
             return []
         lines = [
             f"  config.{key}: was {old.get(key)!r}, is {new.get(key)!r}"
@@ -123,27 +125,44 @@ class Workdir:
         ]
 
     def missing(self, wanted: list[items.Item]) -> list[items.Item]:
-        """Return the measurements that are not there, or were made with other settings."""
-        folders = {item.run.name: self.run_folder(item.run) for item in wanted}
-        found = {name: results.measurements(folder) for name, folder in folders.items()}
+        """Return the measurements that are not there, or were made with other settings.
+
+        A run that ended before an epoch lacks nothing there.
+        """
+        runs = {item.run.name: item.run for item in wanted}
+        found = {
+            name: results.points(self.run_folder(run)) for name, run in runs.items()
+        }
+        ends = {name: self._end(run) for name, run in runs.items()}
 
         def has(item: items.Item) -> bool:
-            known = found[item.run.name]
-            return (
-                item.task.name in known
-                and known[item.task.name]["settings"] == item.settings
-            )
+            point = found[item.run.name].get(item.epoch, {})
+            known = point.get(item.task.name)
+            return known is not None and known["settings"] == item.settings
 
-        return [item for item in wanted if not has(item)]
+        return [
+            item
+            for item in wanted
+            if not has(item) and (item.epoch or 0) <= ends[item.run.name]
+        ]
+
+    def _end(self, run: config.Run) -> float:
+        """Return the epochs that a run which was trained to its end has; infinity for one that may go on."""
+        rows = results.read_rows(self.run_folder(run) / results.CURVES)
+        ended = self.status(run).get("state") in {"trained", "done"}
+        return rows[-1]["epoch"] if ended and rows else math.inf
 
     def renew(self, wanted: list[items.Item]) -> list[str]:
-        """Set aside measured runs whose weights are gone but needed again; say for each where its results went.
+        """Set aside runs whose weights are gone but needed again; say for each where its results went.
 
         Training again may end at other bits, on other hardware say: what was measured at the old weights must
-        not stand beside what is measured at the new ones.
+        not stand beside what is measured at the new ones. The same holds of an epoch that is to be measured only now,
+        after the run has trained past it.
         """
-        needed = items.needed_runs(self.missing(wanted))
+        missing = self.missing(wanted)
+        needed = items.needed_runs(missing)
         lost = {name for name, run in needed.items() if self._lost(run)}
+        lost |= {item.run.name for item in missing if self._passed(item)}
         paired = [
             item for item in wanted if item.baseline and item.baseline.name in lost
         ]
@@ -160,23 +179,31 @@ class Workdir:
         kept = results.has_weights(self.weights_folder(run))
         return bool(results.measurements(folder)) and not kept
 
+    def _passed(self, item: items.Item) -> bool:
+        """Say whether a run was trained beyond an epoch without a snapshot of it: it has a checkpoint of a later step."""
+        folder = self.run_folder(item.run)
+        if (
+            self._measured
+            or not item.epoch
+            or item.epoch in results.kept_epochs(folder)
+        ):
+            return False
+        rows = results.read_rows(folder / results.CURVES)
+        then = next((row for row in rows if row["epoch"] >= item.epoch), None)
+        newest = max(results.checkpoint_steps(folder), default=0)
+        return then is not None and newest >= then["step"]
+
     def _forget(self, item: items.Item) -> None:
         folder = self.run_folder(item.run)
-        kept = {
-            name: entry
-            for name, entry in results.measurements(folder).items()
-            if name != item.task.name
-        }
-        results.write_json(
-            folder / "measurements.json",
-            {"schema": results.SCHEMA, "measurements": kept},
-        )
+        found = results.points(folder)
+        found[item.epoch].pop(item.task.name, None)
+        results.write_points(folder, found)
 
     def _set_aside(self, run: config.Run) -> str:
         folder = self.run_folder(run)
         number = len(list(folder.parent.glob(f"{folder.name}.before-*")))
         target = folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
-        return f"{run.name}: its weights are not here any more; it is computed again, the old results are in {target}"
+        return f"{run.name}: weights that are to be measured are not here any more; it is computed again, the old results are in {target}"
 
     @property
     def finished(self) -> str | None:
@@ -273,12 +300,9 @@ class Workdir:
             "detail": measurement.detail,
             "seconds": round(seconds, 3),
         }
-        known = results.measurements(folder)
-        content = {
-            "schema": results.SCHEMA,
-            "measurements": {**known, item.task.name: entry},
-        }
-        results.write_json(folder / "measurements.json", content)
+        found = results.points(folder)
+        found.setdefault(item.epoch, {})[item.task.name] = entry
+        results.write_points(folder, found)
 
 
 def _add_seconds(file: Path, spent: Mapping[str, float]) -> None:

@@ -22,6 +22,13 @@ With the name of a network, F1, F2, C1, C2, C3 or C4, the same study goes furthe
 and, for F1, five seeds. The data sets are prepared with scripts/prepare_data.py; TIMIT is licensed.
 
     python -m bsexp.main --config=experiments/sharp_minima.py:C1       two to three hours on two CPU cores
+
+F1_fashion asks the same of another data set, which the paper has not. What a laptop cannot do in full it can begin: F2_like (a
+synthetic stand-in for TIMIT, 60 000 frames), C2_small (2 000 images of CIFAR-10), C3_like and C4_like (a synthetic stand-in for
+CIFAR-100), a few steps each. These show that the command works and reproduce nothing.
+
+    python scripts/prepare_data.py timit_like --examples=60000
+    python -m bsexp.main --config=experiments/sharp_minima.py:F2_like  minutes, as C2_small, C3_like and C4_like
 """
 
 from ml_collections import ConfigDict
@@ -50,7 +57,8 @@ SMOKE = {
 }
 # Table 4 with standard normal columns: with columns of length 1, phi is 2e-5 at F1's LB minimum, where the paper has 9.
 SUBSPACE = {"subspace": 100, "subspace_unit_columns": False}
-FULLY_CONNECTED = {"sharpness": SUBSPACE}
+BOTH_PATHS = {"shapes": ("linear", "arc")}
+FULLY_CONNECTED = {"sharpness": SUBSPACE, "path": BOTH_PATHS}
 # A gradient of C1 takes six times F1's: on fewer examples, so that measuring does not take longer than training.
 CONVOLUTIONAL = {
     "sharpness": {
@@ -60,16 +68,40 @@ CONVOLUTIONAL = {
         "guide_examples": 2_000,
     },
     "hessian": {"examples": 2_000},
-    "path": {"examples": 5_000},
+    "path": {**BOTH_PATHS, "examples": 5_000},
+}
+# Argument -> network, data set, epochs, seeds and, of the few-step ones, training examples (0: all) and updates.
+VARIANTS = {
+    "F1_fashion": ("F1", "fashion_mnist", 40, 3, 0, 0),
+    "F2_like": ("F2", "timit_like_60000", 5, 1, 0, 0),
+    "C2_small": ("C2", "cifar10", 20, 1, 2_000, 20),
+    "C3_like": ("C3", "cifar100_like_10000", 20, 1, 2_000, 20),
+    "C4_like": ("C4", "cifar100_like_10000", 20, 1, 2_000, 20),
+}
+FEW = {
+    "sharpness": {
+        **SUBSPACE,
+        "subspace": 10,
+        "running_examples": 500,
+        "batch_examples": 500,
+        "guide_examples": 500,
+        "lbfgsb_iterations": 2,
+        "ascent_steps": 2,
+    },
+    "hessian": {"examples": 200, "trace_probes": 2, "lanczos_iterations": 5},
+    "path": {"points": 4, "examples": 500},
+    "statistics_batch": 500,
 }
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """Return the study; ``arg`` is empty, ``smoke`` or the name of a network."""
-    if arg not in {"", "smoke", *LENGTHS}:
+    """Return the study; ``arg`` is empty, ``smoke``, the name of a network or one of VARIANTS."""
+    if arg not in {"", "smoke", *LENGTHS, *VARIANTS}:
         raise ValueError(
-            f"unknown argument {arg!r}; valid: smoke, {', '.join(LENGTHS)}"
+            f"unknown argument {arg!r}; valid: smoke, {', '.join((*LENGTHS, *VARIANTS))}"
         )
+    if arg in VARIANTS:
+        return _variant(*VARIANTS[arg])
     network = arg if arg in LENGTHS else "F1"
     row = keskar2017.NETWORKS[network]
     config = ConfigDict()
@@ -95,4 +127,23 @@ def get_config(arg: str = "") -> ConfigDict:
         epochs, config.seeds = LENGTHS[arg]
         config.train = {"epochs": epochs}
         config.measure = FULLY_CONNECTED if arg[0] == "F" else CONVOLUTIONAL
+    return config
+
+
+def _variant(
+    network: str, data: str, epochs: int, seeds: int, examples: int, steps: int
+) -> ConfigDict:
+    """Return the study of a network on other data than the paper's, or with few steps."""
+    config = get_config(network)
+    config.source = (
+        f"no reproduction of Keskar et al. 2017, arXiv:1609.04836: {network} on {data}"
+    )
+    config.data = {"name": data}
+    config.train = {"epochs": epochs}
+    config.seeds = seeds
+    if examples:
+        config.data.train_size = examples
+        config.train.steps = steps
+        config.measure = FEW
+        config.source += f", {examples} training examples, {steps} updates"
     return config

@@ -6,6 +6,7 @@
     python scripts/benchmark.py curvature    Hessian-vector products, eigenvalue and trace of F1 against PyHessian,
                                              curvlinops and hessian-eigenthings: pip install -e '.[bench]'
     python scripts/benchmark.py convolution  convolution and max-pool as matrix products and slices against the compiler's
+    python scripts/benchmark.py start        from the command to the first update, with an empty and a filled compile cache
 
 Each ratio compares two timings taken in turn, A B A B ..., so that it holds when the machine's speed drifts.
 Nothing else should run meanwhile.
@@ -19,7 +20,7 @@ from benchmarks import timing
 
 from bsexp import environment, results
 
-BENCHMARKS = ("training", "sharpness", "curvature", "convolution")
+BENCHMARKS = ("training", "sharpness", "curvature", "convolution", "start")
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 
 

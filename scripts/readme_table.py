@@ -1,7 +1,8 @@
-"""Write the table of a committed study into README.md, between its two markers.
+"""Write what committed results say into README.md, between markers: a study's table, and the verdicts of the collection.
 
     python scripts/readme_table.py
 
+The markers are ``<!-- results/sharp_minima: ... -->`` and ``<!-- results/keskar2017: ... -->``, each up to ``<!-- end -->``.
 README quotes what stands in results/ and nothing else; a test fails where the two differ.
 """
 
@@ -11,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bsexp import results
-from bsexp.report import tables
+from bsexp.report import collection, tables, verdicts
 
 ROOT = Path(__file__).parent.parent
 STUDY = Path("results/sharp_minima")
 ALL_EXAMPLES = Path("results/sharp_minima-all_examples")
-MARKED = re.compile(
-    r"(<!-- results/sharp_minima: .*? -->\n).*?(<!-- end -->)", re.DOTALL
-)
+COLLECTION = Path("results/keskar2017")
+MARKED = r"(<!-- {folder}: .*? -->\n).*?(<!-- end -->)"
 QUOTED = (
     "Accuracy",
     "Sharpness φ",
@@ -35,8 +35,39 @@ def main() -> int:
 
 
 def with_table(text: str) -> str:
-    """Return README's text with the table as results/ has it."""
-    return MARKED.sub(lambda found: found[1] + quotation() + found[2], text)
+    """Return README's text with the tables as results/ has them."""
+    for folder, quote in ((STUDY, quotation), (COLLECTION, verdict_table)):
+        marked = re.compile(MARKED.format(folder=folder.as_posix()), re.DOTALL)
+        text = marked.sub(
+            lambda found, quote=quote: found[1] + quote() + found[2], text
+        )
+    return text
+
+
+def verdict_table() -> str:
+    """Return the verdict of every pair of cells of Tables 2 to 4, a row per network, in Markdown."""
+    rows = [
+        row
+        for row in collection.paper_rows(collection.read(ROOT / COLLECTION))
+        if row.closest or row.verdict == verdicts.NOT_RUN
+    ]
+    columns = list(dict.fromkeys((row.table, row.label) for row in rows))
+    lines = [["", *(f"Table {table}: {label}" for table, label in columns)]]
+    lines.append(["---"] * len(lines[0]))
+    for network in dict.fromkeys(row.network for row in rows):
+        by_cell = {(r.table, r.label): r for r in rows if r.network == network}
+        lines.append([network, *(_verdict(by_cell[cell]) for cell in columns)])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"\n{table}\n\n{verdicts.counts(rows)}. {verdicts.RULE}\n\n"
+
+
+def _verdict(row: verdicts.Row) -> str:
+    if row.verdict == verdicts.NOT_RUN:
+        return row.verdict
+    small, large = row.ours
+    return (
+        f"{row.verdict}: SB {small}, LB {large}; paper {row.paper[0]}, {row.paper[1]}"
+    )
 
 
 def quotation() -> str:

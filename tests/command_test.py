@@ -1,10 +1,13 @@
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bsexp import command, config, conversion, door
 
 EXPERIMENT = "experiments/sharp_minima.py"
+PLACE = ("--coordinator=node1:1234", "--processes=2", "--process=1")
 
 
 def errors(*words):
@@ -28,10 +31,16 @@ def test_flags_overrides_and_the_argument_are_read():
         argument="smoke",
         overrides=(("batch.size", "8"),),
         workdir=Path("there"),
+        place=None,
         dry_run=True,
         print_config=False,
         help=False,
     )
+
+
+def test_the_place_of_a_process_among_several_is_read():
+    found = command.parse([f"--config={EXPERIMENT}", *PLACE])
+    assert found.place == ("node1:1234", 2, 1)
 
 
 def test_a_value_may_follow_as_a_word_of_its_own_even_a_negative_one():
@@ -56,6 +65,13 @@ def test_a_value_may_follow_as_a_word_of_its_own_even_a_negative_one():
         ([f"--config={EXPERIMENT}", "--dry_run=3"], "--dry_run=3: takes no value"),
         ([f"--config={EXPERIMENT}", "--workdir"], "--workdir: needs a value"),
         (["--config="], "--config: needs a value"),
+        (["--process=1"], "--coordinator: missing beside --process"),
+        ([*PLACE[:2], "--process=2"], "--process=2: must be from 0 to 1"),
+        ([*PLACE[:2], "--process=-1"], "--process=-1: must be a whole number"),
+        (
+            ["--coordinator=node1", *PLACE[1:]],
+            "--coordinator=node1: must be HOST:PORT",
+        ),
         (
             [f"--config={EXPERIMENT}", "--config.batch.size="],
             "--config.batch.size: needs a value",
@@ -134,6 +150,8 @@ def test_a_printed_configuration_can_be_typed_back():
         lambda _: "",
     )
     plan = door.open_study({"seeds": 7, "batch": {"size": "10%"}}, [], catalogue)
-    words = command.config_text(plan.study).splitlines()
+    printed = io.StringIO()
+    command.print_config(plan, Console(file=printed))
+    words = printed.getvalue().splitlines()
     overrides = [tuple(word.removeprefix("--config.").split("=", 1)) for word in words]
     assert door.open_study({}, overrides, catalogue) == plan

@@ -43,8 +43,10 @@ def test_a_field_added_later_enters_the_hash_only_where_it_is_set():
     changed = {
         run(model=config.Model(precision="bfloat16")).name,
         run(batch=config.Batch(statistics="precise")).name,
+        run(robust=config.Robust(conservative=1e-3)).name,
+        run(robust=config.Robust(adversarial=0.1)).name,
     }
-    assert len(changed | {run().name}) == 3
+    assert len(changed | {run().name}) == 5
     assert "precision" not in run().identity["model"]
 
 

@@ -40,7 +40,12 @@ def command_line(mnist_dir):
                 "timeout": 300,
                 **options,
             },
-            env={**os.environ, "TFDS_DATA_DIR": str(mnist_dir), "COLUMNS": "160"},
+            env={
+                **os.environ,
+                "TFDS_DATA_DIR": str(mnist_dir),
+                "XDG_CACHE_HOME": str(mnist_dir.parent / "cache"),
+                "COLUMNS": "160",
+            },
             check=False,
         )
 

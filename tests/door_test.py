@@ -23,6 +23,7 @@ CATALOGUE = door.Catalogue(
     training_examples=training_examples,
     finished_run=lambda path: FINISHED[path],
     model_error=lambda base: "too small" if base.model.name == "C2" else "",
+    kept_epochs=lambda path: {"there": [2, 5]}[path],
 )
 FINISHED = {
     "there": {
@@ -149,6 +150,7 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("measure.sharpness.epsilons", "(1e-3, 0.0)", "config.measure.sharpness.epsilons=(0.001, 0.0): must be > 0"),
         ("measure.sharpness.epsilons", "(1e-3, 'a')", "config.measure.sharpness.epsilons=(0.001, 'a'): each must be a number"),
         ("measure.sharpness.epsilons", "(1e-3, 1e-3)", "config.measure.sharpness.epsilons=(0.001, 0.001): must not repeat"),
+        ("measure.path.shapes", "('line',)", "config.measure.path.shapes=('line',): must be linear or arc"),
         ("measure.path.first", "3.0", "config.measure.path.last=2.0: must be above config.measure.path.first=3.0"),
         ("compare", "('SB', 'XB')", "config.compare=XB: unknown group; valid: LB, SB"),
         ("compare", "('SB',)", "config.compare=('SB',): must name two different groups"),
@@ -352,3 +354,54 @@ def test_a_schedule_in_full_goes_through_the_door():
     base = plan.runs[0].base
     assert base.schedule.arguments == {"boundaries_and_scales": ((10, 0.1), (15, 0.1))}
     assert (base.optimizer.weight_decay, base.scaling.rule) == (1e-4, "linear")
+
+
+ALONG = {
+    "measure": {
+        "probes": ("evaluation",),
+        "along": {"epochs": (0, 5), "probes": ("sharpness",)},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", "(3, 21)", "config.measure.along.epochs=(3, 21): the runs of base train 20 whole epochs"),
+        ("epochs", "(1, -1)", "config.measure.along.epochs=(1, -1): must be >= 0"),
+        ("epochs", "(1, 1)", "config.measure.along.epochs=(1, 1): must not repeat"),
+        ("epochs", "5", "config.measure.along.epochs=5: must be several values in parentheses"),
+        ("epochs", "(0.5,)", "config.measure.along.epochs=(0.5,): each must be a whole number"),
+        ("probes", "('sharpnes',)", "config.measure.along.probes=sharpnes: unknown probe; did you mean sharpness?"),
+        ("probes", "('sharpness', 'path')", "config.measure.along.probes=path: measures pairs, and no point along training has a partner"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_along_training_is_told(field, value, message):
+    catalogue = dataclasses.replace(CATALOGUE, probes=(*CATALOGUE.probes, "path"))
+    with pytest.raises(door.ConfigError) as caught:
+        door.open_study(ALONG, [(f"measure.along.{field}", value)], catalogue)
+    assert caught.value.errors[0].startswith(message)
+
+
+def test_every_group_must_have_the_epochs_that_are_measured():
+    settings = ALONG | {"groups": {"long": {}, "short": {"train": {"epochs": 4}}}}
+    assert errors(settings=settings) == [
+        "config.measure.along.epochs=(0, 5): the runs of short train 4 whole epochs"
+    ]
+
+
+def test_a_finished_run_is_measured_at_the_epochs_that_it_kept():
+    plan = opened(("run", "there"), settings=ALONG)
+    assert plan.study.measure.along.epochs == (0, 5)
+    found = errors(("run", "there"), ("measure.along.epochs", "(0, 3)"), settings=ALONG)
+    assert found == [
+        "config.measure.along.epochs=(0, 3): the run has its weights after epochs 0, 2, 5 alone, those named when it was trained"
+    ]
+
+
+def test_measuring_along_training_makes_no_other_run():
+    plain = {"measure": {"probes": ("evaluation",)}}
+    names = [
+        [run.name for run in opened(settings=each).runs] for each in (plain, ALONG)
+    ]
+    assert names[0] == names[1]

@@ -100,9 +100,11 @@ def test_a_dry_run_shows_cost_and_trains_nothing(command_line, tmp_path):
     process = command_line(
         "--config=experiments/sharp_minima.py",
         "--dry_run",
+        "--config.data.streaming=True",
         f"--workdir={tmp_path / 'out'}",
     )
     assert process.returncode == 0, process.stderr
+    assert "training examples of mnist are streamed, read by threads" in process.stdout
     lines = [line for line in process.stdout.splitlines() if "seed" in line]
     assert len(lines) == 6
     assert "4,680" in lines[0]

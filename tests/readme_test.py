@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bsexp import command, door, items, results, study, workdir
+from bsexp import command, door, results, study, workdir
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,7 +81,7 @@ def test_the_committed_study_is_whole_and_is_the_experiment_as_it_stands():
     settings = command.load_settings(ROOT / "experiments" / "sharp_minima.py", "")
     plan = door.open_study(settings, [], study.catalogue())
     place = workdir.Workdir(ROOT / "results" / "sharp_minima", plan, "sharp_minima", "")
-    assert place.missing(items.plan_items(plan, study.tasks(plan.study))) == []
+    assert place.missing(study.wanted(plan)) == []
     assert place.finished is not None
 
 

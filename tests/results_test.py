@@ -79,7 +79,9 @@ def test_a_study_is_loaded_as_a_tidy_frame(tmp_path):
         "batch_size",
         "measure",
         "value",
+        "epoch",
     ]
+    assert frame["epoch"].isna().all()
     assert frame.set_index("measure").loc["test_accuracy", "value"] == 0.5
     assert math.isnan(frame.set_index("measure").loc["trace", "value"])
     assert len(frame) == 2

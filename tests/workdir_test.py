@@ -35,14 +35,14 @@ FOUND = task.Measurement({"m": 1.0}, {})
 def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed():
     found = [
         (item.run.group, item.run.seed, item.task.name)
-        for item in items.plan_items(plan(), TASKS)
+        for item in items.plan_items(plan(), TASKS, [])
     ]
     assert [entry for entry in found if entry[2] == "pair"] == [
         ("LB", 0, "pair"),
         ("LB", 1, "pair"),
     ]
     assert len(found) == 6
-    pair = next(item for item in items.plan_items(plan(), TASKS) if item.task.pair)
+    pair = next(item for item in items.plan_items(plan(), TASKS, []) if item.task.pair)
     assert pair.settings == {"from": pair.baseline.name}
     assert (pair.baseline.group, pair.baseline.seed) == ("SB", 0)
 
@@ -50,7 +50,7 @@ def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed
 def test_a_measurement_is_missing_until_it_was_recorded_with_the_same_settings(
     tmp_path,
 ):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
     here.open(ENVIRONMENT)
     here.open_run(wanted[0].run, ENVIRONMENT)
     here.record(wanted[0], FOUND, 1.0)
@@ -150,7 +150,7 @@ def with_weights(here, *runs):
 
 
 def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp_path):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
     measure_everything(here, wanted)
     assert here.renew(wanted) == [], (
         "nothing is missing, so nothing is trained, so the weights are not needed"
@@ -175,7 +175,7 @@ def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp
 
 
 def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
     measure_everything(here, wanted)
     compared = next(item.run for item in wanted if item.task.pair)
     with_weights(here, compared)
@@ -191,7 +191,7 @@ def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
 
 
 def test_a_run_with_its_weights_is_only_measured(tmp_path):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS)
+    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
     measure_everything(here, wanted)
     with_weights(here, *plan().runs)
     changed = [
@@ -218,3 +218,102 @@ def test_a_study_file_that_is_something_else_is_named(tmp_path, content):
     (tmp_path / "study.json").write_text(content)
     with pytest.raises(results.BrokenFileError, match=r"study\.json is not"):
         place(tmp_path)
+
+
+def along(*epochs):
+    chosen = config.Measure(along=config.Along(epochs=epochs))
+    return items.plan_items(plan(measure=chosen), TASKS[:1], TASKS[:1])
+
+
+def trained(here, run, epochs, *kept, state="done"):
+    """Let a run have trained some epochs of ten steps, with snapshots after some of them."""
+    here.open_run(run, ENVIRONMENT)
+    here.set_status(run, state)
+    folder = here.run_folder(run)
+    rows = [{"epoch": i + 1, "step": 10 * (i + 1)} for i in range(epochs)]
+    results.write_rows(folder / "metrics.jsonl", rows)
+    (folder / "checkpoints" / str(10 * epochs)).mkdir(parents=True)
+    for epoch in kept:
+        (folder / "snapshots" / str(epoch)).mkdir(parents=True)
+
+
+def of_first(found):
+    return [item for item in found if item.run == found[0].run]
+
+
+def test_points_along_training_are_measured_after_the_end_in_their_order():
+    found = [(item.task.name, item.epoch) for item in of_first(along(3, 0))]
+    assert found == [("point", None), ("point", 0), ("point", 3)]
+
+
+def test_each_point_has_measurements_of_its_own(tmp_path):
+    here, wanted = place(tmp_path), of_first(along(0, 3))
+    here.open_run(wanted[0].run, ENVIRONMENT)
+    here.record(wanted[1], FOUND, 1.0)
+    assert here.missing(wanted) == [wanted[0], wanted[2]]
+    here.record(wanted[0], task.Measurement({"m": 5.0}, {}), 1.0)
+    here.record(wanted[2], task.Measurement({"m": 7.0}, {}), 1.0)
+    points = results.points(here.run_folder(wanted[0].run))
+    values = {epoch: point["point"]["values"]["m"] for epoch, point in points.items()}
+    assert values == {None: 5.0, 0: 1.0, 3: 7.0}
+
+
+def test_a_study_without_epochs_writes_the_same_file_as_ever(tmp_path):
+    here, wanted = place(tmp_path), of_first(along())
+    here.open_run(wanted[0].run, ENVIRONMENT)
+    here.record(wanted[0], FOUND, 1.0)
+    file = here.run_folder(wanted[0].run) / "measurements.json"
+    assert list(results.read_json(file)) == ["schema", "measurements"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "aside"),
+    [
+        ((0, 2), (), True),  # 0 is computed anew, 2 is gone
+        ((0, 2), (2,), False),
+        ((0,), (), False),
+        ((2, 3), (2,), True),
+        ((9,), (), False),  # it ended before
+    ],
+)
+def test_an_epoch_that_was_not_kept_has_its_run_computed_again(
+    tmp_path, asked, kept, aside
+):
+    here, wanted = place(tmp_path), along(*asked)
+    run = wanted[0].run
+    trained(here, run, 4, *kept)
+    here.record(wanted[0], FOUND, 1.0)
+    told = here.renew(wanted)
+    assert [line.split(":")[0] for line in told] == [run.name] * aside
+    if aside:
+        assert results.points(here.run_folder(run)) == {None: {}}
+
+
+def test_a_run_that_is_not_past_the_epoch_goes_on(tmp_path):
+    """It was killed after the row of epoch 4 and before its checkpoint: epoch 4 is trained again."""
+    here, wanted = place(tmp_path), along(4)
+    trained(here, wanted[0].run, 3, state="training")
+    folder = here.run_folder(wanted[0].run)
+    results.append_row(folder / "metrics.jsonl", {"epoch": 4, "step": 40})
+    assert here.renew(wanted) == []
+    (folder / "checkpoints" / "40").mkdir()
+    assert len(here.renew(wanted)) == 1
+
+
+def test_a_run_that_ended_early_lacks_nothing_after_its_end(tmp_path):
+    here, wanted = place(tmp_path), of_first(along(2, 9))
+    trained(here, wanted[0].run, 4, 2, state="trained")
+    assert [item.epoch for item in here.missing(wanted)] == [None, 2]
+    here.set_status(wanted[0].run, "interrupted")
+    assert [item.epoch for item in here.missing(wanted)] == [None, 2, 9]
+
+
+def test_a_folder_that_is_older_than_a_field_had_its_default(tmp_path):
+    place(tmp_path).open(ENVIRONMENT)
+    file = tmp_path / "study.json"
+    written = results.read_json(file)
+    del written["config"]["measure"]["along"]
+    results.write_json(file, written)
+    assert place(tmp_path).differences() == []
+    chosen = config.Measure(along=config.Along(epochs=(1,)))
+    assert len(place(tmp_path, measure=chosen).differences()) == 2

@@ -57,10 +57,10 @@ def batch_indices(
 def gather(
     images: jax.Array, labels: jax.Array, indices: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the examples at ``indices``: images / 255, float32 [B, H, W, C], and labels, int32 [B].
+    """Return the examples at ``indices``, inputs as by ``scale``, float32 [B, ...], and labels, int32 [B].
 
     Args:
-        images: uint8 [N, H, W, C]. Under jit pass it as an argument: a closed-over array becomes a
+        images: uint8 [N, H, W, C], or float32 [N, ...]. Under jit pass it as an argument: a closed-over array becomes a
             constant of the program.
         labels: int [N].
         indices: int32 [B], each in 0..N-1.
@@ -69,5 +69,7 @@ def gather(
 
 
 def scale(images: jax.Array) -> jax.Array:
-    """Return images / 255, float32 in [0, 1], from uint8 of any shape."""
+    """Return images / 255, float32 in [0, 1], from uint8 of any shape; features in float32 as they are."""
+    if images.dtype == jnp.float32:
+        return images
     return images.astype(jnp.float32) / 255

@@ -1,6 +1,7 @@
 """The examples of a run: a data set with its training subset, validation split and label noise. Knows nothing of JAX."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ def training_examples(settings: config.Data) -> int:
 
 
 def load(settings: config.Data) -> Dataset:
-    """Load a run's examples into memory.
+    """Load a run's examples into memory, all but training examples that are streamed: these stay on disk.
 
     Only training labels are noisy; validation and test keep theirs.
 
@@ -41,11 +42,51 @@ def load(settings: config.Data) -> Dataset:
         ValueError: as ``sources.load``.
         OSError: as ``sources.load``.
     """
+    if settings.streaming:
+        return _open(settings)
     raw = sources.load(settings.name, settings.dir)
     draw = _draw(settings, len(raw.train.labels), raw.num_classes)
     train = draw.corrupt(_take(raw.train, draw.train), draw.train)
     validation = _take(raw.train, draw.validation) if len(draw.validation) else None
     return dataclasses.replace(raw, train=train, validation=validation)
+
+
+class Training:
+    """The training examples of a run on disk, in the order in which ``load`` has them.
+
+    It can be read by several threads at once and pickled, as `records.Records`. Raises as ``load``.
+    """
+
+    def __init__(self, settings: config.Data) -> None:
+        self._records = sources.open_split(settings.name, settings.dir, "train")
+        found = sources.describe(settings.name, settings.dir)
+        self._draw = _draw(settings, found.train_examples, found.num_classes)
+        self.image_shape, self.dtype = found.image_shape, found.dtype
+
+    def __len__(self) -> int:
+        return len(self._draw.train)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> Split:
+        """Read the training examples at ``indices``, each from 0 to ``len`` - 1.
+
+        Raises:
+            records.DamagedError: the records cannot be read.
+        """
+        chosen = self._draw.train[np.asarray(indices, np.int64)]
+        return self._draw.corrupt(Split(*self._records.read(chosen)), chosen)
+
+    def read_validation(self) -> Split | None:
+        """Read the examples that were taken off for validation, None where there are none; raises as ``read``."""
+        chosen = self._draw.validation
+        return Split(*self._records.read(chosen)) if len(chosen) else None
+
+
+def _open(settings: config.Data) -> Dataset:
+    """Load validation and test, and leave the training examples on disk."""
+    train = Training(settings)
+    found = sources.describe(settings.name, settings.dir)
+    test = sources.load_split(settings.name, settings.dir, "test")
+    return Dataset(found.name, found.num_classes, train, test, train.read_validation())
 
 
 class _Draw(NamedTuple):
@@ -76,4 +117,4 @@ def _draw(settings: config.Data, number: int, num_classes: int) -> _Draw:
 def _take(split: Split, indices: np.ndarray) -> Split:
     if len(indices) == len(split.labels):  # ascending: all of it, as it is
         return split
-    return Split(split.images[indices], split.labels[indices])
+    return split.read(indices)

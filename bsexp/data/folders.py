@@ -88,6 +88,7 @@ def _not_found(name: str, root: Path, reason: str = "") -> DatasetNotFoundError:
         + (f" ({reason})" if reason else "")
         + (f"; did you mean {' or '.join(close)}?" if close else "")
         + f"; there: {', '.join(there) if there else 'nothing'}; always there: mnist (embedded)"
-        + "; to get another one, prepare it where TensorFlow is installed and copy the folder: "
+        + "; to get another one: python scripts/prepare_data.py --help; one that is not listed there, prepare where "
+        "TensorFlow is installed and copy the folder: "
         + f"tfds build {name.partition(':')[0]} --data_dir=DIR --file_format=array_record"
     )

@@ -1,17 +1,12 @@
-"""MNIST, embedded in the package, as a TFDS builder that needs neither TensorFlow nor a network."""
+"""MNIST, embedded in the package, as a data set that needs neither TensorFlow nor a network."""
 
-import contextlib
 import hashlib
-import io
-import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from bsexp.data import folders, idx
+from bsexp.data import idx
+from bsexp.data.preparation import writing
 
 NAME = "mnist"
 VERSION = "1.0.0"
@@ -51,46 +46,19 @@ CITATION = """\
 }
 """
 
-logger = logging.getLogger(__name__)
 
-
-# Not registered: TFDS keeps a builder of its own, also named mnist, at versions 3.*.
-class EmbeddedMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Write the embedded IDX files as a TFDS data set, examples in the files' order."""
-
-    name = NAME
-    VERSION = tfds.core.Version(VERSION)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=DESCRIPTION,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Tensor(
-                        shape=IMAGE_SHAPE, dtype=np.uint8, encoding="bytes"
-                    ),
-                    "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="http://yann.lecun.com/exdb/mnist/",
-            citation=CITATION,
-            license=LICENSE,
-            # TFDS would order by a hash of the keys; integer keys and this keep the files' order.
-            disable_shuffling=True,
-        )
-
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in FILES}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        images, labels = read_embedded(split)
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield index, {"image": image, "label": int(label)}
+CONTENT = writing.Content(
+    name=NAME,
+    version=VERSION,
+    shape=IMAGE_SHAPE,
+    dtype=np.uint8,
+    num_classes=NUM_CLASSES,
+    megabytes=100,
+    description=DESCRIPTION,
+    homepage="http://yann.lecun.com/exdb/mnist/",
+    license=LICENSE,
+    citation=CITATION,
+)
 
 
 def read_embedded(split: str, folder: Path = EMBEDDED) -> tuple[np.ndarray, np.ndarray]:
@@ -122,36 +90,8 @@ def _read_verified(file: Path) -> np.ndarray:
 def prepare(root: Path) -> Path:
     """Write the embedded MNIST below ``root`` unless it is there, and return its folder.
 
-    Takes 5 to 10 s and 24 MB. Processes may do it at the same time, and a killed one leaves only
-    an ``incomplete.*`` folder that nobody reads: TFDS writes beside the folder and renames.
-
-    Raises:
-        OSError: ``root`` cannot be written, or the disk is full; the message names the folder.
-        ValueError: the folder stands there without dataset_info.json.
+    Takes 5 to 10 s and 24 MB; as ``writing.prepare``.
     """
-    folder = root / NAME / VERSION
-    if folders.is_prepared(folder):
-        return folder
-    logger.info("preparing %s in %s, once", NAME, folder)
-    try:
-        _write(root)
-    # Not only OSError: the writer of array_record reports a full disk as RuntimeError.
-    except (OSError, RuntimeError) as error:
-        # Another process may have renamed its folder into place first: then this rename fails.
-        if not folders.is_prepared(folder):
-            raise OSError(
-                f"cannot prepare {NAME} in {folder} ({error}); choose a data_dir with 100 MB to write"
-            ) from error
-    # TFDS takes any folder of that name for a prepared one.
-    if not folders.is_prepared(folder):
-        raise ValueError(
-            f"{folder} is incomplete: it has no {folders.INFO_FILE}; remove it to prepare it anew"
-        )
-    return folder
-
-
-def _write(root: Path) -> None:
-    tfds.disable_progress_bar()
-    # TFDS prints that it downloads, whatever it does.
-    with contextlib.redirect_stdout(io.StringIO()):
-        EmbeddedMnist(data_dir=root).download_and_prepare(file_format="array_record")
+    return writing.prepare(
+        CONTENT, lambda split: zip(*read_embedded(split), strict=True), root
+    )

@@ -6,45 +6,72 @@ data_dir, in a file format with random access (array_record).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from bsexp.data import cache, folders, mnist
+from bsexp.data import cache, folders, mnist, records
 from bsexp.data.folders import DatasetNotFoundError, resolve_dir
 
 __all__ = [
     "Dataset",
     "DatasetNotFoundError",
     "Description",
+    "Examples",
     "Split",
     "describe",
     "load",
+    "load_split",
+    "open_split",
     "resolve_dir",
 ]
 
 SPLITS = ("train", "test")
-READ_AT_ONCE = (
-    4096  # examples; bounds the memory that decoded records take beside the array
-)
+DTYPE_AND_RANK = ((np.uint8, 3), (np.float32, 1))  # images, features
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in a fixed order: images, uint8 [N, H, W, C], and labels, int32 [N]."""
+    """Examples in memory in a fixed order: images, uint8 [N, H, W, C], and labels, int32 [N]."""
 
     images: np.ndarray
     labels: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C)."""
+        return self.images.shape[1:]
+
+    def read(self, indices: np.ndarray) -> "Split":
+        """Copy the examples at ``indices``."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+class Examples(Protocol):
+    """Examples in a fixed order: in memory, a `Split`; on disk, an `examples.Training`."""
+
+    def __len__(self) -> int:
+        """Return N."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C)."""
+
+    def read(self, indices: np.ndarray) -> Split:
+        """Return the examples at ``indices``, in memory."""
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory; labels lie in [0, num_classes). As loaded, it has no validation split."""
+    """A data set; labels lie in [0, num_classes). As loaded, all is in memory and there is no validation split."""
 
     name: str
     num_classes: int
-    train: Split
+    train: Examples
     test: Split
     validation: Split | None = None
 
@@ -60,6 +87,8 @@ class Description:
     image_shape: tuple[int, int, int]
     num_classes: int
     validation_examples: int = 0
+    dtype: np.dtype = np.dtype(np.uint8)
+    synthetic: bool = False
 
 
 def describe(name: str, data_dir: str) -> Description:
@@ -72,7 +101,7 @@ def describe(name: str, data_dir: str) -> Description:
     Raises:
         DatasetNotFoundError: it is not in ``data_dir``.
         ValueError: it is there and cannot serve: damaged metadata, no train or test split, a file
-            format without random access, or no fixed-size uint8 ``image`` and ClassLabel ``label``.
+            format without random access, or no ``image`` (fixed-size uint8, or float32 features) and ClassLabel ``label``.
     """
     if _is_embedded(name):
         return Description(
@@ -102,15 +131,27 @@ def load(name: str, data_dir: str) -> Dataset:
         ValueError: as ``describe``; or the records cannot be read; or an example has no label.
         OSError: the embedded ``mnist`` cannot be written to ``data_dir``.
     """
+    description, root, folder = _prepare(name, data_dir)
+    train, test = (_load_split(description, root, folder, split) for split in SPLITS)
+    return Dataset(description.name, description.num_classes, train, test)
+
+
+def load_split(name: str, data_dir: str, split: str) -> Split:
+    """Load one split, "train" or "test", as ``load`` does."""
+    return _load_split(*_prepare(name, data_dir), split)
+
+
+def open_split(name: str, data_dir: str, split: str) -> records.Records:
+    """Open one split, "train" or "test", to read examples of it when they are needed; raises as ``load``."""
+    description, _, folder = _prepare(name, data_dir)
+    return _open_split(description, folder, split)
+
+
+def _prepare(name: str, data_dir: str) -> tuple[Description, Path, Path]:
+    """Describe a data set that stands in a folder afterwards; return the root and that folder as well."""
     root = resolve_dir(data_dir)
     folder = mnist.prepare(root) if _is_embedded(name) else folders.find(name, root)
-    builder = _open(folder)
-    description = _describe(builder, root, folder)
-    train, test = (
-        _load_split(builder, split, description, cache.locate(root, folder, split))
-        for split in SPLITS
-    )
-    return Dataset(description.name, description.num_classes, train, test)
+    return _describe(_open(folder), root, folder), root, folder
 
 
 def _is_embedded(name: str) -> bool:
@@ -146,6 +187,8 @@ def _describe(
         test_examples=info.splits["test"].num_examples,
         image_shape=tuple(image.shape),
         num_classes=label.num_classes,
+        dtype=np.dtype(image.np_dtype),
+        synthetic=bool((info.metadata or {}).get("synthetic")),
     )
 
 
@@ -171,58 +214,42 @@ def _image_and_label(
         else {}
     )
     image, label = found.get("image"), found.get("label")
-    if not _is_fixed_size_image(image) or not isinstance(
+    if not _is_image_or_features(image) or not isinstance(
         label, tfds.features.ClassLabel
     ):
         raise ValueError(
-            f"{folder} does not have one 'image' (uint8, fixed height x width x channels) and one 'label' "
+            f"{folder} does not have one 'image' (uint8, fixed height x width x channels, or float32 features of "
+            "one dimension) and one 'label' "
             f"(ClassLabel); it has {features!r}"
         )
     return image, label
 
 
-def _is_fixed_size_image(feature: Any) -> bool:
+def _is_image_or_features(feature: Any) -> bool:
     return (
         isinstance(feature, tfds.features.Image | tfds.features.Tensor)
-        and feature.np_dtype == np.uint8
-        and len(feature.shape) == 3
+        and (feature.np_dtype, len(feature.shape)) in DTYPE_AND_RANK
         and None not in feature.shape
     )
 
 
+def _open_split(description: Description, folder: Path, split: str) -> records.Records:
+    return records.Records(
+        folder,
+        split,
+        description.image_shape,
+        description.dtype,
+        description.num_classes,
+    )
+
+
 def _load_split(
-    builder: tfds.core.DatasetBuilder, split: str, description: Description, file: Path
+    description: Description, root: Path, folder: Path, split: str
 ) -> Split:
+    file = cache.locate(root, folder, split)
     if (cached := cache.read(file)) is not None:
         return Split(*cached)
-    images, labels = _read_records(builder, split, description)
-    if labels.min() < 0 or labels.max() >= description.num_classes:
-        raise ValueError(
-            f"split {split} of {builder.data_dir} has labels from {labels.min()} to {labels.max()}, "
-            f"outside 0 to {description.num_classes - 1} (TFDS writes -1 where the label is hidden)"
-        )
+    source = _open_split(description, folder, split)
+    images, labels = source.read(range(len(source)))
     cache.write(file, images, labels)
     return Split(images, labels)
-
-
-def _read_records(
-    builder: tfds.core.DatasetBuilder, split: str, description: Description
-) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        source = builder.as_data_source(split)
-        images = np.empty((len(source), *description.image_shape), np.uint8)
-        labels = np.empty(len(source), np.int32)
-        for start in range(0, len(source), READ_AT_ONCE):
-            examples = source.__getitems__(
-                list(range(start, min(start + READ_AT_ONCE, len(source))))
-            )
-            here = slice(start, start + len(examples))
-            images[here] = [example["image"] for example in examples]
-            labels[here] = [example["label"] for example in examples]
-    # A damaged shard shows in the reader, the protobuf parser or the image decoder: no common base.
-    except Exception as error:
-        raise ValueError(
-            f"cannot read split {split} in {builder.data_dir} ({type(error).__name__}: {error}); "
-            "remove that folder and prepare it again"
-        ) from error
-    return images, labels

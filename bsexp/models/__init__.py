@@ -35,10 +35,15 @@ class Model:
         train: (parameters, statistics, inputs, keys, ghost) -> (logits, statistics), where inputs, float32
             [b, H, W, C], are the examples of an update that this device holds, keys [b] their typed random keys, from
             which alone dropout is drawn, and ``ghost`` says which of them are normalised together; the running
-            averages move one step.
+            averages move one step. In precision bfloat16 the layers with batch norm compute W x and hand on in it, from float32
+            weights and with float32 statistics; the logits are float32.
         apply: (parameters, statistics, inputs, mode) -> logits [B, classes], without dropout, where mode "running"
             normalises by the running averages and "batch" by the inputs' own statistics; an average that is not
-            changed in either.
+            changed in either. It is float32 whatever the precision of `train`: what is measured is the network, and a
+            function that is constant between its roundings has no curvature.
+        observe: (parameters, statistics, inputs) -> statistics, the mean and variance of the inputs at each layer, as one
+            batch by which every layer before it normalises, without dropout, in float32; of the statistics given only
+            the shapes count.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
@@ -47,6 +52,7 @@ class Model:
         tuple[jax.Array, Any],
     ]
     apply: Callable[[Any, Any, jax.Array, str], jax.Array]
+    observe: Callable[[Any, Any, jax.Array], Any]
 
 
 @functools.cache  # equal arguments give the same functions, so that compiled programs are shared between runs
@@ -56,6 +62,7 @@ def build(
     num_classes: int,
     batch_norm_momentum: float,
     variant: str = "paper",
+    precision: str = "float32",
 ) -> Model:
     """Build a network by its name.
 
@@ -65,8 +72,13 @@ def build(
         num_classes: number of logits.
         batch_norm_momentum: weight of the past in the running averages.
         variant: a key of NETWORKS[name].
+        precision: in which it is trained, float32 or bfloat16.
     """
     network = NETWORKS[name][variant](num_classes, batch_norm_momentum)
+    trained = network
+    if precision != "float32":
+        trained = network.clone(dtype=jnp.dtype(precision))
+    forgetful = network.clone(momentum=0.0)  # its averages are those of the last batch
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         inputs = jnp.zeros((2, *image_shape))
@@ -81,10 +93,19 @@ def build(
         ghost: Ghost,
     ) -> tuple[jax.Array, Any]:
         variables = {"params": parameters, "statistics": statistics}
-        logits, updated = network.apply(
+        logits, updated = trained.apply(
             variables, inputs, ghost, keys, mutable=["statistics"]
         )
         return logits, updated["statistics"]
+
+    def observe(parameters: Any, statistics: Any, inputs: jax.Array) -> Any:
+        nothing = jax.tree.map(jnp.zeros_like, statistics)
+        variables = {"params": parameters, "statistics": nothing}
+        ghost = normalisation.whole(len(inputs))
+        _, found = forgetful.apply(
+            variables, inputs, ghost, None, mutable=["statistics"]
+        )
+        return found["statistics"]
 
     def apply(
         parameters: Any, statistics: Any, inputs: jax.Array, mode: str
@@ -93,7 +114,7 @@ def build(
         ghost = None if mode == "running" else normalisation.whole(len(inputs))
         return network.apply(variables, inputs, ghost, None)
 
-    return Model(init, train, apply)
+    return Model(init, train, apply, observe)
 
 
 def image_error(name: str, variant: str, image_shape: tuple[int, ...]) -> str:
@@ -105,3 +126,4 @@ def image_error(name: str, variant: str, image_shape: tuple[int, ...]) -> str:
 
 
 interpolate_statistics = normalisation.interpolate_statistics
+pool_statistics = normalisation.pool_statistics

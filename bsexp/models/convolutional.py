@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import linen as nn
@@ -38,6 +38,7 @@ class Convolutional(nn.Module):
         dense_dropout: rate of the dropout after each of them.
         num_classes: number of logits.
         momentum: weight of the past in the running averages of batch norm.
+        dtype: of the layers with batch norm, see `normalisation`; the logits are computed in that of the parameters.
     """
 
     stacks: tuple[Stack, ...]
@@ -46,6 +47,7 @@ class Convolutional(nn.Module):
     dense_dropout: float
     num_classes: int
     momentum: float
+    dtype: Any = None
 
     @property
     def least_side(self) -> int:
@@ -72,13 +74,16 @@ class Convolutional(nn.Module):
         for stack in self.stacks:
             for rate in stack.dropouts:
                 layer = normalisation.NormalisedConvolution(
-                    stack.filters, self.momentum, stack.window, stack.stride
+                    *(stack.filters, self.momentum, stack.window, stack.stride),
+                    dtype=self.dtype,
                 )
                 hidden = drop(nn.relu(layer(hidden, ghost)), rate)
             hidden = pooling.max_pool(hidden, stack.pool, 2, "SAME")
         hidden = drop(hidden.reshape((hidden.shape[0], -1)), self.flat_dropout)
         for width in self.widths:
-            dense = normalisation.NormalisedDense(width, self.momentum)
+            dense = normalisation.NormalisedDense(
+                width, self.momentum, dtype=self.dtype
+            )
             hidden = drop(nn.relu(dense(hidden, ghost)), self.dense_dropout)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(
             hidden

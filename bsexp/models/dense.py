@@ -1,5 +1,7 @@
 """The fully connected networks of Keskar et al. 2017, Appendix B."""
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -13,11 +15,13 @@ class FullyConnected(nn.Module):
         widths: units of each hidden layer.
         num_classes: number of logits.
         momentum: weight of the past in the running averages of batch norm.
+        dtype: of the hidden layers, see `normalisation`; the logits are computed in that of the parameters.
     """
 
     widths: tuple[int, ...]
     num_classes: int
     momentum: float
+    dtype: Any = None
 
     least_side = 1  # of an image: these layers take any
 
@@ -31,9 +35,10 @@ class FullyConnected(nn.Module):
         """Map images [b, ...] to logits [b, num_classes]; without ``ghost``, by the running averages."""
         hidden = inputs.reshape((inputs.shape[0], -1))
         for width in self.widths:
-            hidden = nn.relu(
-                normalisation.NormalisedDense(width, self.momentum)(hidden, ghost)
+            layer = normalisation.NormalisedDense(
+                width, self.momentum, dtype=self.dtype
             )
+            hidden = nn.relu(layer(hidden, ghost))
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.glorot_uniform())(
             hidden
         )

@@ -1,11 +1,14 @@
 """Layers with batch norm: over ghost batches in training, in the form in which each mode is cheapest in measuring."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
 from bsexp.models import convolution
 
@@ -48,12 +51,15 @@ class _Normalised(nn.Module):
     Attributes:
         features: number of units or filters.
         momentum: weight of the past in the running averages.
+        dtype: in which W x is computed over ghost batches and the result handed on, while statistics and normalisation
+            stay in that of the parameters; None: all is in theirs.
 
     Source: Ioffe and Szegedy 2015, arXiv:1502.03167. Variances are those of the ghost batch, divided by its size.
     """
 
     features: int
     momentum: float
+    dtype: Any = dataclasses.field(default=None, kw_only=True)
 
     def kernel_shape(self, inputs: jax.Array) -> tuple[int, ...]:
         """Return the shape of W, features last."""
@@ -78,13 +84,14 @@ class _Normalised(nn.Module):
             factor = scale * jax.lax.rsqrt(variance.value + EPSILON)
             shift = (bias - mean.value) * factor + offset
             return self.linear(inputs, kernel * factor) + shift
-        outputs = self.linear(inputs, kernel)
-        centred, ghost_mean, ghost_variance = _centre(outputs, ghost)
+        outputs = self.linear(*promote_dtype(inputs, kernel, dtype=self.dtype))
+        exact = outputs.astype(jnp.promote_types(outputs.dtype, kernel.dtype))
+        centred, ghost_mean, ghost_variance = _centre(exact, ghost)
         if self.is_mutable_collection("statistics") and not self.is_initializing():
             mean.value = self._moved(mean.value, ghost_mean + bias)
             variance.value = self._moved(variance.value, ghost_variance)
         normalised = centred * (scale * jax.lax.rsqrt(ghost_variance + EPSILON))
-        return normalised.reshape(outputs.shape) + offset
+        return (normalised.reshape(outputs.shape) + offset).astype(outputs.dtype)
 
     def _moved(self, average: jax.Array, values: jax.Array) -> jax.Array:
         """Move an average towards the average of the values of the ghost batches that lie here, [k, 1, ..., features]."""
@@ -141,6 +148,33 @@ class NormalisedConvolution(_Normalised):
     def linear(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         """Return the convolution, [b, ceil(H / stride), ceil(W / stride), features]."""
         return convolution.convolve(inputs, kernel, self.stride, "SAME")
+
+
+def pool_statistics(parts: Any, weights: np.ndarray) -> Any:
+    """Return the mean and variance of all examples from those of the parts they were divided into.
+
+    mean = sum w_i mean_i / sum w_i and variance = sum w_i (variance_i + (mean_i - mean)^2) / sum w_i: averaging the
+    parts' variances alone would forget how much their means differ.
+
+    Args:
+        parts: statistics with a leading axis of the n parts.
+        weights: w [n], their numbers of examples.
+
+    Returns:
+        Statistics in numpy's float64.
+
+    Source: Wu and Johnson 2021, arXiv:2105.07576, section 3.
+    """
+
+    def pooled(layer: dict[str, Any]) -> dict[str, Any]:
+        means, variances = (
+            np.asarray(layer[name], np.float64) for name in ("mean", "variance")
+        )
+        mean = np.average(means, 0, weights)
+        variance = np.average(variances + np.square(means - mean), 0, weights)
+        return {"mean": mean, "variance": variance}
+
+    return jax.tree.map(pooled, parts, is_leaf=lambda node: "mean" in node)
 
 
 def interpolate_statistics(start: Any, end: Any, alpha: float) -> Any:

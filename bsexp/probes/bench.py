@@ -54,11 +54,9 @@ class Bench:
 
     def _first(self, split: str, examples: int) -> Any:
         data = getattr(self._data, split)
-        order = np.random.default_rng(0).permutation(len(data.labels))[:examples]
-        return (
-            jax.numpy.asarray(data.images[order]),
-            jax.numpy.asarray(data.labels[order]),
-        )
+        order = np.random.default_rng(0).permutation(len(data))[:examples]
+        found = data.read(order)
+        return jax.numpy.asarray(found.images), jax.numpy.asarray(found.labels)
 
     def evaluate(
         self, parameters: Any, statistics: Any, split: str, examples: int, mode: str
@@ -125,7 +123,7 @@ class Bench:
 
     def examples(self, split: str) -> int:
         """Return the number of examples of a split."""
-        return len(getattr(self._data, split).labels)
+        return len(getattr(self._data, split))
 
 
 def _predict(

@@ -143,7 +143,7 @@ def _preconditioned(
     point: Point,
 ) -> Measurement:
     if point.preconditioner is None:
-        return Measurement({}, {"absent": "the optimizer keeps no second moments"})
+        return Measurement({}, {"absent": "the optimizer has no second moments"})
     objective = bench.objective(point.statistics, examples, mode)
     found = lanczos.eigenpairs(
         operator.preconditioned(

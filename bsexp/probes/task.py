@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from bsexp.training.descent import Descent
+
 # The cost of one example, in forward passes: a gradient is a forward and a backward pass of twice the products;
 # a Hessian-vector product doubles both.
 GRADIENT = 3
@@ -20,6 +22,7 @@ class Point(NamedTuple):
         statistics: running averages of batch norm.
         start: x_0, where its training began.
         preconditioner: what Adam divides its steps by, a pytree like x; None for other optimizers.
+        descent: what its optimizer would do next; None where its state is not known.
     """
 
     run: str
@@ -27,6 +30,7 @@ class Point(NamedTuple):
     statistics: Any
     start: Any
     preconditioner: Any | None = None
+    descent: Descent | None = None
 
 
 class Measurement(NamedTuple):

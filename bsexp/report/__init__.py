@@ -4,14 +4,30 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from bsexp.report import curvature, figures, folder, page, sharpness, summary, vector
+from bsexp.report import (
+    along,
+    batch_sizes,
+    curvature,
+    figures,
+    folder,
+    invariance,
+    page,
+    sharpness,
+    summary,
+    vector,
+)
 
 FIGURES = {
     "training_curves": figures.training_curves,
     "linear_path": figures.linear_path,
+    "arc_path": figures.arc_path,
+    "batch_sizes": batch_sizes.batch_sizes,
     "sharpness": sharpness.sharpness,
     "density": curvature.density,
     "trace_by_layer": curvature.trace_by_layer,
+    "invariance": invariance.invariance,
+    "sharpness_and_loss": along.sharpness_and_loss,
+    "along_training": along.along_training,
 }
 
 
@@ -42,6 +58,8 @@ def _draw(study: folder.Study, place: Path) -> dict[str, tuple[str, str]]:
     for name, draw in FIGURES.items():
         figure = draw(study)
         if figure is not None:
+            if study.synthetic:
+                figure.suptitle(folder.STAND_IN, fontsize=9)
             vector.save(figure, place, name)
             drawn[name] = (
                 (place / f"{name}.svg").read_text(encoding="utf-8"),

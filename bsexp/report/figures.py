@@ -56,12 +56,27 @@ def linear_path(study: Study) -> Figure | None:
 
     One panel per batch-norm mode; None where no run has measured the line.
     """
-    found = {mode: list(_paths(study, mode)) for mode in MODES}
+    label = "Loss and accuracy along the straight line through both minima."
+    return _path_figure(study, "linear", label)
+
+
+@styled
+def arc_path(study: Study) -> Figure | None:
+    """Loss and accuracy along the arc through both minima, f(sin(alpha pi/2) x_LB + cos(alpha pi/2) x_SB).
+
+    One panel per batch-norm mode; None where no run has measured the arc.
+    """
+    label = "Loss and accuracy along an arc through both minima."
+    return _path_figure(study, "arc", label)
+
+
+def _path_figure(study: Study, shape: str, label: str) -> Figure | None:
+    found = {mode: list(_paths(study, shape, mode)) for mode in MODES}
     found = {mode: paths for mode, paths in found.items() if paths}
     if not found or study.comparison is None:
         return None
     figure = Figure(figsize=(4.9 * len(found) + 0.4, 4.1), layout="constrained")
-    figure.set_label("Loss and accuracy along the straight line through both minima.")
+    figure.set_label(label)
     for panel, (mode, paths) in zip(
         np.ravel(figure.subplots(1, len(found))), found.items(), strict=True
     ):
@@ -121,9 +136,9 @@ def _focus(panel: Axes, values: Iterable[float]) -> None:
         panel.set_ylim(low - margin, high + margin)
 
 
-def _paths(study: Study, mode: str) -> Iterator[dict[str, np.ndarray]]:
+def _paths(study: Study, shape: str, mode: str) -> Iterator[dict[str, np.ndarray]]:
     for run in study.runs:
-        detail = section(run.measurements.get(f"path/linear/{mode}"), "detail")
+        detail = section(run.measurements.get(f"path/{shape}/{mode}"), "detail")
         alpha = numbers(detail.get("alpha"))
         if alpha:
             curves = {key: _curve(detail.get(key), len(alpha)) for key in CURVES}

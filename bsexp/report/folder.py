@@ -9,12 +9,16 @@ from typing import Any
 
 from bsexp import results
 
+STAND_IN = "synthetic stand-in"  # for data that are not here
 PATHS = "path/"  # measurements that only the compared group's runs have
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its labels, and what its folder holds (empty where a file is missing)."""
+    """One run: its labels, and what its folder holds (empty where a file is missing).
+
+    ``measurements`` are those at the end of training, ``along`` those after epochs of it.
+    """
 
     name: str
     group: str
@@ -24,6 +28,7 @@ class Run:
     env: Mapping[str, Any]
     rows: list[dict[str, Any]]
     measurements: Mapping[str, Mapping[str, Any]]
+    along: Mapping[int, Mapping[str, Mapping[str, Any]]]
 
     @property
     def title(self) -> str:
@@ -37,13 +42,8 @@ class Run:
 
     @property
     def values(self) -> dict[str, float]:
-        """Every measure of this run; NaN where it is null."""
-        return {
-            measure: number(value)
-            for record in self.measurements.values()
-            for measure, value in section(record, "values").items()
-            if not measure.endswith("_flag")
-        }
+        """Every measure at the end of this run; NaN where it is null."""
+        return values(self.measurements)
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ class Study:
         """The baseline group and the group compared with it, or None."""
         pair = self.record.get("comparison")
         return (pair[0], pair[1]) if pair else None
+
+    @property
+    def synthetic(self) -> list[str]:
+        """The data sets that only have the shape of the data they are named after."""
+        known = section(self.env, "data")
+        return [name for name in known if section(known, name).get("synthetic")]
 
     def paper(self, group: str) -> dict[str, tuple[float, float]]:
         """The paper's (mean, std) of each measure of a group; empty where it gives none."""
@@ -103,11 +109,22 @@ def missing(study: Study) -> list[str]:
     return [
         *unfinished,
         *_runs_not_done(study),
+        *_epochs_absent(study),
         *study.problems,
         *_measures_absent(study),
         *_measures_null(study),
         *_paths_with_gaps(study),
     ]
+
+
+def values(records: Mapping[str, Any]) -> dict[str, float]:
+    """Every measure of a point's records; NaN where it is null."""
+    return {
+        measure: number(value)
+        for record in records.values()
+        for measure, value in section(record, "values").items()
+        if not measure.endswith("_flag")
+    }
 
 
 def section(record: Any, key: str) -> Mapping[str, Any]:
@@ -137,17 +154,20 @@ def _read_run(root: Path, labels: Mapping[str, Any], problems: list[str]) -> Run
     known = {"name": labels["run"], "group": labels["group"], "seed": labels["seed"]}
     known["batch_size"] = labels["batch_size"]
     if not (root / place).is_dir():
-        return Run(
-            **known, status={"state": "not started"}, env={}, rows=[], measurements={}
-        )
+        empty = {"env": {}, "rows": [], "measurements": {}, "along": {}}
+        return Run(**known, status={"state": "not started"}, **empty)
+    measured = _object(root, f"{place}/measurements.json", problems)
     return Run(
         **known,
         status=_object(root, f"{place}/status.json", problems),
         env=_object(root, f"{place}/env.json", problems),
         rows=_rows(root, f"{place}/{results.CURVES}", problems),
-        measurements=section(
-            _object(root, f"{place}/measurements.json", problems), "measurements"
-        ),
+        measurements=section(measured, "measurements"),
+        along={
+            int(epoch): records
+            for epoch, records in section(measured, "along").items()
+            if epoch.isdecimal() and isinstance(records, Mapping)
+        },
     )
 
 
@@ -188,6 +208,18 @@ def _runs_not_done(study: Study) -> Iterator[str]:
                 if isinstance(value, str) and key != "state"
             ]
             yield f"{run.title}: {'; '.join([run.state, *details])} ({run.name})."
+
+
+def _epochs_absent(study: Study) -> Iterator[str]:
+    measure = section(section(study.record, "config"), "measure")
+    asked = numbers(section(measure, "along").get("epochs"))
+    for run in study.runs:
+        absent = [f"{epoch:g}" for epoch in asked if epoch not in run.along]
+        if absent and run.state == "done":
+            ended = (
+                f"it ended after {run.rows[-1].get('epoch')} epochs" if run.rows else ""
+            )
+            yield f"{run.title}: not measured after epoch {', '.join(absent)}: {ended}."
 
 
 def _measures_absent(study: Study) -> Iterator[str]:

@@ -9,6 +9,7 @@ SECTIONS = (
     "Rise of the loss",
     "Hessian",
     "Gradient noise scale",
+    "Next update",
     "Distance",
     "Other",
 )
@@ -20,6 +21,18 @@ _PLAIN = {
     "test_accuracy": ("Accuracy", "Test accuracy", "%", 100.0),
     "train_loss": ("Loss", "Training loss", "nats", 1.0),
     "test_loss": ("Loss", "Test loss", "nats", 1.0),
+}
+_WHOLE = {
+    "distance_from_start": (
+        "Distance",
+        "distance from the start ‖x \N{MINUS SIGN} x₀‖",
+    ),
+    "update/learning_rate": ("Next update", "learning rate η"),
+    "update/stability_limit": ("Hessian", "λ_max up to which training is stable"),
+    "update/preconditioned_limit": (
+        "Hessian",
+        "λ_max as Adam sees it up to which training is stable",
+    ),
 }
 # Family of measures in one mode each -> section, unit, and its kinds in words.
 _FAMILIES = {
@@ -48,6 +61,14 @@ _FAMILIES = {
         "Gradient noise scale",
         "examples",
         {"simple": "tr Σ / |G|²", "curved": "tr HΣ / GᵀHG"},
+    ),
+    "update": (
+        "Next update",
+        "",
+        {
+            "gradient_norm": "norm of the gradient ‖∇f‖",
+            "update_norm": "norm of the update ‖Δx‖",
+        },
     ),
 }
 _SPACES = {"full": "full space", "subspace": "random subspace"}
@@ -101,8 +122,6 @@ def describe(name: str) -> Measure:
         ):
             title, unit, kinds = _FAMILIES[family]
             return Measure(name, title, kinds[kind], unit, mode=mode)
-        case ["distance_from_start"]:
-            return Measure(
-                name, "Distance", "distance from the start ‖x \N{MINUS SIGN} x₀‖"
-            )
+        case _ if name in _WHOLE:
+            return Measure(name, *_WHOLE[name])
     return Measure(name, "Other", name)

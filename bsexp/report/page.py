@@ -10,8 +10,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bsexp.report import curvature, tables
-from bsexp.report.folder import Run, Study, missing, number, section
+from bsexp.report import batch_sizes, curvature, tables
+from bsexp.report.folder import STAND_IN, Run, Study, missing, number, section
+from bsexp.report.invariance import rescalings
 from bsexp.report.measures import SEARCHES, SECTIONS, describe
 from bsexp.report.noise_scale import noise_scales
 from bsexp.report.spectra import spectra
@@ -48,19 +49,12 @@ def render(
     study: Study, summary: Mapping[str, Any], figures: Mapping[str, tuple[str, str]]
 ) -> str:
     """Render the page from the folder as read, its summary, and figure name -> (SVG text, description)."""
-    here = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(
-        loader=here,
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = tables.rows(summary)
     # ours and free of scripts: matplotlib escapes what it draws, inline() escapes the description
     drawn = {name: inline(svg, name, label) for name, (svg, label) in figures.items()}
     svgs = {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704
-    return environment.get_template("page.html").render(
+    page = templates().get_template("page.html")
+    return page.render(
         study=study.record,
         summary=summary,
         sections={
@@ -72,9 +66,23 @@ def render(
         spectra=list(spectra(study)),
         eigenvalues=list(curvature.eigenvalues(study)),
         noise_scales=list(noise_scales(study)),
+        rescalings=list(rescalings(study)),
         facts=dict(facts(study)),
         config=json.dumps(study.record.get("config", {}), indent=2, ensure_ascii=False),
         missing=missing(study),
+        stand_ins=[f"{name}: {STAND_IN}" for name in study.synthetic],
+        thresholds=list(batch_sizes.thresholds(study)),
+    )
+
+
+def templates() -> jinja2.Environment:
+    """Return the pages' templates: everything escaped, nothing undefined."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

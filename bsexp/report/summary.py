@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from statistics import fmean, stdev
@@ -26,19 +27,28 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         ``ratio/<measure>`` = LB / SB and ``gap/<measure>`` = SB - LB (fractions), seed by seed;
         a gap also has "p_value", of the one-sided Welch test that SB is higher. std is the sample's
         (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag.
+        A study that measures along training has "along" as well: group -> epochs before the point -> measures.
     """
     study = folder.read(workdir)
+    warning = (
+        f"Data are a {folder.STAND_IN}, so nothing is reproduced here. "
+        if study.synthetic
+        else ""
+    )
     groups = {name: _group(study, name) for name in study.groups}
     pairs = _pairs(study)
+    along = {name: _along(runs) for name, runs in study.groups.items()}
     return {
         "schema": results.SCHEMA,
         "name": study.record["name"],
         "question": study.record["question"],
-        "answer": answer(
+        "answer": warning
+        + answer(
             study.comparison, groups, pairs, finished=bool(study.record.get("finished"))
         ),
         "groups": groups,
         "pairs": pairs,
+        **({"along": along} if any(along.values()) else {}),
     }
 
 
@@ -63,17 +73,37 @@ def statistics(values: list[tuple[int, float]]) -> dict[str, Any]:
 
 def _group(study: folder.Study, name: str) -> dict[str, Any]:
     runs, paper = study.groups[name], study.paper(name)
-    measured = [(run.seed, run.values) for run in runs]
-    summary: dict[str, Any] = {"batch_size": runs[0].batch_size}
-    for measure in dict.fromkeys([m for _, values in measured for m in values]):
-        found = [
-            (seed, values[measure]) for seed, values in measured if measure in values
-        ]
-        summary[measure] = statistics(found)
+    measured = _by_measure([(run.seed, run.values) for run in runs])
+    summary: dict[str, Any] = {"batch_size": runs[0].batch_size, **measured}
     for measure, (mean, std) in paper.items():
         entry = summary.setdefault(measure, statistics([]))
         entry["paper"] = {"mean": mean, "std": std}
     return summary
+
+
+def _along(runs: list[folder.Run]) -> dict[str, Any]:
+    epochs = sorted({epoch for run in runs for epoch in run.along})
+    return {
+        str(epoch): _by_measure(
+            [
+                (run.seed, folder.values(run.along[epoch]))
+                for run in runs
+                if epoch in run.along
+            ]
+        )
+        for epoch in epochs
+    }
+
+
+def _by_measure(measured: list[tuple[int, dict[str, float]]]) -> dict[str, Any]:
+    """Summarise (seed, measures) of several runs, measure by measure."""
+    names = dict.fromkeys(name for _, values in measured for name in values)
+    return {
+        name: statistics(
+            [(seed, values[name]) for seed, values in measured if name in values]
+        )
+        for name in names
+    }
 
 
 def _pairs(study: folder.Study) -> dict[str, Any]:
@@ -111,16 +141,19 @@ def _ratio(baseline: float, compared: float) -> float:
 def _gap(both: list[tuple[int, float, float]]) -> dict[str, Any]:
     gap = statistics([(seed, a - b) for seed, a, b in both])
     finite = [(a, b) for _, a, b in both if math.isfinite(a - b)]
-    p_value = _welch(*zip(*finite, strict=True)) if finite else math.nan
+    p_value = welch(*zip(*finite, strict=True)) if finite else math.nan
     return {**gap, "p_value": p_value}
 
 
-def _welch(baseline: tuple[float, ...], compared: tuple[float, ...]) -> float:
+def welch(baseline: Sequence[float], compared: Sequence[float]) -> float:
     """The p-value of the one-sided Welch test that ``baseline`` is higher.
 
     NaN for one seed, and where neither group has any spread (up to rounding).
     """
-    if len(baseline) < 2 or max(stdev(baseline), stdev(compared)) < 1e-12:
+    if (
+        min(len(baseline), len(compared)) < 2
+        or max(stdev(baseline), stdev(compared)) < 1e-12
+    ):
         return math.nan
     moments = [
         f(values) for values in (baseline, compared) for f in (fmean, stdev, len)

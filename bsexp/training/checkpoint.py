@@ -20,13 +20,36 @@ class Checkpoints:
     counts only when every leaf has the digest that was saved with it, and one that does not is moved aside.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kept: int | None = KEPT,
+        processes: frozenset[int] | None = None,
+    ) -> None:
+        """Open a folder.
+
+        Args:
+            folder: of the checkpoints, which all the processes see.
+            kept: how many stay, the newest ones; None: all of them.
+            processes: that open it, save and restore together, each a part; None: this one alone.
+        """
         self._folder = folder.absolute()
+        self._kept = kept
+        self._processes = processes or frozenset({jax.process_index()})
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
+        self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, cleanup_tmp_directories=True
+            max_to_keep=self._kept,
+            cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=min(self._processes),
+                active_processes=set(self._processes),
+                # Two folders are saved at once, at steps of the same number.
+                barrier_sync_key_prefix=str(self._folder),
+            ),
         )
         return ocp.CheckpointManager(
             self._folder, options=options, item_names=("state", "digests")
@@ -39,15 +62,23 @@ class Checkpoints:
         self._manager.close()
 
     def save(self, step: int, state: Any) -> None:
-        """Copy the state to the host and write it in the background; a step that is there already is kept."""
+        """Write the state in the background; a step that is there already is kept.
+
+        Args:
+            step: its number.
+            state: arrays of this process, which are copied to the host, or of all the processes.
+        """
         if step in self._manager.all_steps():
             return
-        # A copy: on CPU device_get returns views of buffers that the next step donates while Orbax still writes.
-        host = jax.tree.map(np.array, jax.device_get(state))
+        if len(self._processes) == 1:
+            # A copy: on CPU device_get returns views of buffers that the next step donates while Orbax still writes.
+            state = jax.tree.map(np.array, jax.device_get(state))
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(host), digests=ocp.args.JsonSave(_digests(host))
+            state=ocp.args.StandardSave(state),
+            digests=ocp.args.JsonSave(_digests(jax.device_get(state))),
         )
-        self._manager.save(step, args=arguments)
+        # Forced: one that was moved aside comes again after newer ones, which Orbax would leave out silently.
+        self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
         """Wait until what was saved is on disk; OSError when the disk is full."""
@@ -62,36 +93,44 @@ class Checkpoints:
             self._move_aside(step)
         return None
 
+    def restore_step(self, step: int, like: Any) -> Any | None:
+        """Return the state of one step that is there, shaped as ``like``, or None where it is damaged."""
+        state = self._restore_step(step, like)
+        if state is None:
+            self._move_aside(step)
+        return state
+
     def _restore_step(self, step: int, like: Any) -> Any | None:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), digests=ocp.args.JsonRestore()
         )
+        name = self._folder / str(step)
         try:
             restored = self._manager.restore(step, args=arguments)
         except Exception as error:  # noqa: BLE001 - each damage raises an error of another library's own
             _LOG.warning(
-                "checkpoint %s cannot be read (%s)",
-                self._folder / str(step),
-                type(error).__name__,
+                "checkpoint %s cannot be read (%s)", name, type(error).__name__
             )
             return None
         if _digests(jax.device_get(restored.state)) == restored.digests:
             return restored.state
-        _LOG.warning(
-            "checkpoint %s does not have the digests it was saved with",
-            self._folder / str(step),
-        )
+        _LOG.warning("checkpoint %s does not have the digests it was saved with", name)
         return None
 
     def _move_aside(self, step: int) -> None:
         """Rename a damaged checkpoint, so that neither Orbax nor a later start takes it for a step."""
         self._manager.close()
-        target = self._folder.with_name(f"{self._folder.name}-damaged")
-        target.mkdir(exist_ok=True)
-        number = len(list(target.iterdir()))
-        (self._folder / str(step)).rename(target / f"{step}-{number}")
-        _LOG.warning("moved it to %s; going on from an older one", target)
+        if jax.process_index() == min(self._processes):
+            target = self._folder.with_name(f"{self._folder.name}-damaged")
+            target.mkdir(exist_ok=True)
+            number = len(list(target.iterdir()))
+            (self._folder / str(step)).rename(target / f"{step}-{number}")
+            _LOG.warning("moved it to %s", target)
+        # The others must not take it for one that is there.
+        ocp.multihost.sync_global_processes(
+            f"{self._folder}: moved {step} aside", processes=set(self._processes)
+        )
         self._manager = self._open()
 
 

@@ -51,12 +51,18 @@ class Division:
         """Shards over which a ghost batch is spread."""
         return self.ghost // self.ghost_here
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[B / m, S, m / S]: a batch reshaped to this has its microbatches, their shards and the examples of a shard.
+
+        Along axis 1 each device holds S / D consecutive ones.
+        """
+        return self.microbatches, self.reduction.shards, self.shard
+
     def positions(self) -> jax.Array:
         """Return the places in the batch of the examples that this device holds, int32 [B / m, S / D, m / S]."""
         reduction = self.reduction
-        places = jnp.arange(self.batch, dtype=jnp.int32).reshape(
-            self.microbatches, reduction.shards, self.shard
-        )
+        places = jnp.arange(self.batch, dtype=jnp.int32).reshape(self.shape)
         if reduction.devices == 1:
             return places
         first = jax.lax.axis_index(DATA) * reduction.local
@@ -103,6 +109,12 @@ def divide(
             f"{microbatch} examples cannot be split into {shards} equal parts; nearest that can: {near}",
         )
     shard = microbatch // shards
+    if ordered and shard % ghost:
+        raise FieldError(
+            "batch.ghost",
+            f"must divide the {shard} examples of one of {shards} parts: a mean over several of them would have other "
+            f"bits on other devices; nearest that do: {_nearest_divisors(shard, ghost)}",
+        )
     if shard % ghost and ghost % shard:
         raise FieldError(
             "batch.ghost",

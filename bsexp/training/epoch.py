@@ -1,26 +1,28 @@
-"""Many updates in one dispatch, over a data set that stays on the device."""
+"""Many updates in one dispatch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from bsexp.data import batches
-from bsexp.training import engine, step
+from bsexp.training import engine, feed, step
 from bsexp.training.division import Division
 
 Chunk = Callable[..., tuple[step.State, step.Sums]]
 
 
 def make_chunk(
-    mesh_engine: engine.Engine, recipe: step.Recipe, division: Division
+    mesh_engine: engine.Engine,
+    recipe: step.Recipe,
+    division: Division,
+    source: feed.Source,
 ) -> Chunk:
     """Make the program that runs steps ``first`` to ``last`` - 1 of an epoch, for every member.
 
-    Its arguments are the states (donated: the caller's are gone), seeds and the epoch's orders [N], spread over the
-    members; images [N, ...] uint8 and labels [N], everywhere; and the two step numbers, numpy int32 scalars. It returns the states
-    and their sums once more, since the sums inside the states are donated to the next call and could not be read
-    after it.
+    Its arguments are the states (donated: the caller's are gone) and seeds, spread over the members; ``own`` and
+    ``shared`` of a `feed.Portion`; and the two step numbers, numpy int32 scalars. It returns the states and their sums
+    once more, since the sums inside the states are donated to the next call and could not be read after it.
 
     The loop has a traced length, so one compiled program serves every length, and the numbers are the same to the
     bit however an epoch is cut into calls. Where the recipe is not rolled a call is one update, ``first``.
@@ -40,9 +42,8 @@ def make_chunk(
     def chunk(
         state: step.State,
         seed: jax.Array,
-        order: jax.Array,
-        images: jax.Array,
-        labels: jax.Array,
+        own: Any,
+        shared: Any,
         first: jax.Array,
         last: jax.Array,
     ) -> tuple[step.State, step.Sums]:
@@ -52,8 +53,7 @@ def make_chunk(
         positions = division.positions()
 
         def body(i: jax.Array, state: step.State) -> step.State:
-            indices = batches.batch_indices(order, i, division.batch)[positions]
-            inputs, wanted = batches.gather(images, labels, indices)
+            inputs, wanted = source.find(own, shared, i, division)
             inputs = augmented(inputs, seed, state.step, positions)
             keys = step.example_keys(seed, step.DROPOUT, state.step, positions)
             return update(state, step.Batch(inputs, wanted, keys))
@@ -65,4 +65,9 @@ def make_chunk(
             state = body(first, state)
         return state, jax.tree.map(jnp.copy, state.sums)
 
-    return mesh_engine.program(engine.by_member(chunk, shared=4), spread=3, donate=True)
+    return mesh_engine.program(
+        engine.by_member(chunk, shared=3),
+        spread=3 - source.divided,
+        divided=int(source.divided),
+        donate=True,
+    )

@@ -137,7 +137,7 @@ def _make_cohort_forward(
     def forward(
         state: step.State, chunk: tuple[jax.Array, ...]
     ) -> tuple[tuple[jax.Array, jax.Array]]:
-        images, labels, valid = (_own(array, devices) for array in chunk)
+        images, labels, valid = (own(array, devices) for array in chunk)
         losses, right = _each(
             model, "running", state.parameters, state.statistics, images, labels
         )
@@ -174,7 +174,7 @@ def _padded(
     return images[places], labels[places].astype(np.int32), valid
 
 
-def _own(array: jax.Array, devices: int) -> jax.Array:
+def own(array: jax.Array, devices: int) -> jax.Array:
     """Return the share of this device."""
     if devices == 1:
         return array

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,16 @@ import jax.numpy as jnp
 
 from bsexp import bounds, config, models
 from bsexp.data.sources import Description
-from bsexp.training import division, engine, epoch, mesh, optim, recipe, step
+from bsexp.training import (
+    division,
+    engine,
+    epoch,
+    feed,
+    mesh,
+    optim,
+    recipe,
+    step,
+)
 
 
 class Subject(NamedTuple):
@@ -31,30 +41,50 @@ def flops(subject: Subject) -> float:
 
 
 def peak_bytes(subject: Subject) -> int:
-    """Return the peak memory of a device at the largest batch size: data set, states and temporaries."""
-    run, layout, data = subject.run, subject.layout, subject.data
-    number = data.train_examples
+    """Return the peak memory of a device at the largest batch size: data, states and temporaries.
+
+    The data are the training set or, where it is streamed, a portion; while it is trained on, the next one is placed.
+    """
+    run, layout, number = subject.run, subject.layout, subject.data.train_examples
     size = max(each.batch for each in recipe.epochs(run, number))
     shared = recipe.build(run, subject.model, number)
     place = engine.Jit(mesh.make(layout, jax.devices()), layout.members)
-    program = epoch.make_chunk(
-        place, shared, recipe.divide(run.base, size, layout.data)
-    )
-    own = [_state(subject), _shaped(jnp.int32), _shaped(jnp.int32, number)]
+    parts = recipe.divide(run.base, size, layout.data)
+    source, portion, everywhere = _data(subject, parts)
+    program = epoch.make_chunk(place, shared, parts, source)
     spread = jax.tree.map(
-        lambda leaf: _shaped(leaf.dtype, layout.members, *leaf.shape), own
+        lambda leaf: _shaped(leaf.dtype, layout.members, *leaf.shape),
+        [_state(subject), _shaped(jnp.int32), portion],
     )
-    everywhere = (
-        *(_shaped(jnp.uint8, number, *data.image_shape), _shaped(jnp.int32, number)),
-        *(_shaped(jnp.int32), _shaped(jnp.int32)),
+    steps = _shaped(jnp.int32), _shaped(jnp.int32)
+    memory = program.lower(*spread, everywhere, *steps).compile().memory_analysis()
+    next_portion = source.divided * sum(
+        leaf.size * leaf.dtype.itemsize // (layout.population * layout.data)
+        for leaf in jax.tree.leaves(spread[2])
     )
-    memory = program.lower(*spread, *everywhere).compile().memory_analysis()
     return (
-        memory.argument_size_in_bytes
+        next_portion
+        + memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes
     )
+
+
+def _data(subject: Subject, parts: division.Division) -> tuple[feed.Source, Any, Any]:
+    """Return how examples are found, and what of a `feed.Portion` is each member's own and what is shared."""
+    base, data = subject.run.base, subject.data
+    number, image = data.train_examples, data.image_shape
+    if not base.data.streaming:
+        everywhere = _shaped(data.dtype, number, *image), _shaped(jnp.int32, number)
+        return feed.RESIDENT, _shaped(jnp.int32, number), everywhere
+    updates = feed.portion_updates(
+        min(base.train.steps_per_dispatch, number // parts.batch),
+        subject.layout.members * parts.batch * math.prod(image),
+    )
+    shape = updates, *parts.shape
+    portion = _shaped(data.dtype, *shape, *image), _shaped(jnp.int32, *shape)
+    return feed.STREAMED, portion, _shaped(jnp.int32)
 
 
 def out_of_memory(subject: Subject, limit: int) -> str:

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM while training: finish the step, save, then stop."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
@@ -15,6 +16,17 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.signal = number
+
+
+def stoppable(start: Callable[[], int]) -> int:
+    """Return what ``start`` returns; from now on SIGINT and SIGTERM raise Interrupted."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return start()
 
 
 class Deferred:

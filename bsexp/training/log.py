@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bsexp import results
-from bsexp.training import engine, evaluation
+from bsexp.training import engine, evaluation, processes
 from bsexp.training.timeline import Epoch
 
 
@@ -32,7 +32,7 @@ class Portion(NamedTuple):
 
 
 class Log:
-    """Writes every run's metrics.jsonl, one portion late.
+    """Writes every run's metrics.jsonl, one portion late; of several processes the leading one does, all keep the rows.
 
     Attributes:
         rows: of every run.
@@ -47,8 +47,12 @@ class Log:
         heard: Callable[[int, float, float, float], None],
     ) -> None:
         self._engine, self._files, self._heard = mesh_engine, files, heard
+        self._writes = processes.leads()
         self.failed: dict[int, FloatingPointError] = {}
         self.rows = [_kept(file, done) for file in files]
+        if self._writes:
+            for file, rows in zip(files, self.rows, strict=True):
+                results.write_rows(file, rows)
         self._read = time.perf_counter()
         self._began = [
             self._read - (rows[-1]["seconds"] if rows else 0.0) for rows in self.rows
@@ -58,7 +62,12 @@ class Log:
     @property
     def seconds(self) -> float:
         """Time that the run which began first has trained, in all its sessions."""
-        return time.perf_counter() - min(self._began)
+        return self._agreed(time.perf_counter() - min(self._began))
+
+    def _agreed(self, seconds: float) -> float:
+        """Return the leading process's time, rounded to milliseconds: what ends a run must be the same everywhere."""
+        (milliseconds,) = self._engine.most([round(1e3 * seconds) * self._writes])
+        return milliseconds / 1e3
 
     def read_previous(self, dispatched: Portion | None) -> None:
         """Read what was dispatched before, and keep what was dispatched now for the next call."""
@@ -110,16 +119,15 @@ class Log:
             "epoch": epoch.number + (1 if whole else portion.last / epoch.whole),
             "step": epoch.first + portion.last,
             "examples": epoch.seen + portion.last * epoch.batch,
-            "seconds": round(time.perf_counter() - self._began[i], 3),
+            "seconds": self._agreed(time.perf_counter() - self._began[i]),
         }
         for name, (loss, accuracy) in found.items():
             row |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
         self.rows[i].append(row)
-        results.append_row(self._files[i], row)
+        if self._writes:
+            results.append_row(self._files[i], row)
 
 
 def _kept(file: Path, done: int) -> list[dict[str, Any]]:
-    """Drop the rows after ``done`` updates and return those that stay."""
-    kept = [row for row in results.read_rows(file) if row["step"] <= done]
-    results.write_rows(file, kept)
-    return kept
+    """Return the rows up to ``done`` updates."""
+    return [row for row in results.read_rows(file) if row["step"] <= done]

@@ -7,10 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from bsexp import config, results
-from bsexp.training import checkpoint, interruption, log, step, stopping
+from bsexp.training import (
+    checkpoint,
+    feed,
+    interruption,
+    log,
+    snapshots,
+    step,
+    stopping,
+)
 from bsexp.training.timeline import Epoch
 from bsexp.training.trainer import Trainer
 
@@ -33,6 +42,8 @@ class Job:
         seeds: of the runs, at most as many as the trainer has members.
         rates: learning rate and weight decay of each run.
         folders: of the runs.
+        kept: epochs after which their states are kept for good, beside their checkpoints.
+        precise: (states, seeds) -> the batch-norm statistics with which the runs end; None: those gathered while training.
         heard: told of each portion: its examples, examples/s, mean loss and accuracy of the epoch so far, of all runs.
     """
 
@@ -43,6 +54,8 @@ class Job:
     rates: tuple[dict[str, Any], ...]
     folders: tuple[Path, ...]
     heard: Callable[[int, float, float, float], None]
+    kept: tuple[int, ...] = ()
+    precise: Callable[[Any, Any], list[Any]] | None = None
 
 
 class _Member(NamedTuple):
@@ -52,6 +65,7 @@ class _Member(NamedTuple):
     seed: int
     folder: Path
     checkpoints: checkpoint.Checkpoints
+    snapshots: checkpoint.Checkpoints | None  # where an epoch is to be kept
     state: step.State  # before the first update of this session
 
 
@@ -102,25 +116,45 @@ def train(job: Job) -> list[End]:
         contextlib.ExitStack() as opened,
     ):
         members = [_member(job, number, opened) for number in range(len(job.seeds))]
+        _check_agreement(job, members)
         ends: dict[int, End] = {}
         for _, group in itertools.groupby(sorted(members, key=_done), key=_done):
             ends |= _Session(job, list(group), stop).run()
-        if stop.number is not None:  # it came after the last portion was dispatched
-            raise interruption.Interrupted(stop.number)
+        # It may have come after the last portion was dispatched.
+        (asked,) = job.trainer.engine.most([stop.number or 0])
+        if asked:
+            raise interruption.Interrupted(asked)
     return [ends[number] for number in range(len(job.seeds))]
 
 
 def _member(job: Job, number: int, opened: contextlib.ExitStack) -> _Member:
-    folder = job.folders[number]
-    checkpoints = opened.enter_context(checkpoint.Checkpoints(folder / "checkpoints"))
+    folder, together = job.folders[number], job.trainer.engine.processes
+    checkpoints = opened.enter_context(
+        checkpoint.Checkpoints(folder / "checkpoints", processes=together)
+    )
     fresh = start(job, number)
+    state = checkpoints.restore(fresh) or fresh
     return _Member(
         number,
         job.seeds[number],
         folder,
         checkpoints,
-        checkpoints.restore(fresh) or fresh,
+        opened.enter_context(snapshots.opened(folder, together)) if job.kept else None,
+        state,
     )
+
+
+def _check_agreement(job: Job, members: list[_Member]) -> None:
+    """Check that all processes found the same checkpoints.
+
+    Raises:
+        OSError: they do not see the same folder.
+    """
+    found = [_done(member) for member in members]
+    if job.trainer.engine.most([-each for each in found]) != [-each for each in found]:
+        raise OSError(
+            f"{job.folders[0]}: process {jax.process_index()} finds other checkpoints there than the others: all must see the same folder"
+        )
 
 
 def _done(member: _Member) -> int:
@@ -142,14 +176,17 @@ class _Session:
         self._state = spread([member.state for member in whole])
         files = [member.folder / results.CURVES for member in members]
         self._log = log.Log(job.trainer.engine, files, self._done, job.heard)
+        # NOTE: what ended before is saved as it ended; precise statistics are not computed again.
         self._ends: dict[int, End] = {}
-        self._end_early()
+        self._ends |= {i: members[i].state for i in self._over()}
 
     def run(self) -> dict[int, End]:
         """Train to the end; return how each run ended, by its number in the job."""
-        for epoch in self._job.epochs:
-            if epoch.end > self._done and self._running:
-                self._train_epoch(epoch)
+        most = self._job.train.steps_per_dispatch
+        with self._job.trainer.open_feed(self._seeds, most) as fed:
+            for epoch in self._job.epochs:
+                if epoch.end > self._done and self._running:
+                    self._train_epoch(epoch, fed)
         self._log.read_previous(None)
         for i in self._running:
             self._ends[i] = self._member(i)
@@ -163,53 +200,84 @@ class _Session:
         self._ends |= self._log.failed
         return [i for i in range(len(self._members)) if i not in self._ends]
 
-    def _train_epoch(self, epoch: Epoch) -> None:
+    def _train_epoch(self, epoch: Epoch, fed: feed.Feed) -> None:
         train = self._job.train
-        orders = self._job.trainer.orders(self._seeds, epoch.number)
         first = max(self._done - epoch.first, 0)
         while first < epoch.steps and self._running:
             last = min(first + train.steps_per_dispatch, epoch.steps)
             out_of_time = bool(train.seconds) and self._log.seconds >= train.seconds
             ends = last == epoch.steps or out_of_time
-            self._dispatch(epoch, orders, first, last, ends=ends)
+            self._dispatch(epoch, fed, first, last, ends=ends)
+            if last == epoch.steps:
+                self._keep(epoch.number + 1)
             if ends and stopping.conditional(train):
-                self._end_early()
-            if self._stop.number is not None:
+                self._finish(self._over(), epoch.first + last)
+            if epoch is self._job.epochs[-1] and last == epoch.steps:
+                self._finish(self._running, epoch.end)
+            (asked,) = self._job.trainer.engine.most([self._stop.number or 0])
+            if asked:
                 self._save(self._running, epoch.first + last)
                 for member in self._members:
                     member.checkpoints.wait()
-                raise interruption.Interrupted(self._stop.number)
+                raise interruption.Interrupted(asked)
             first = last
-        due = (epoch.number + 1) % train.checkpoint_every == 0
-        if due or epoch is self._job.epochs[-1]:
+        if (epoch.number + 1) % train.checkpoint_every == 0:
             self._save(self._running, epoch.end)
 
+    def _keep(self, number: int) -> None:
+        """Keep the states after an epoch that is to be measured."""
+        if number in self._job.kept:
+            for i, state in self._to_measure(self._running).items():
+                self._members[i].snapshots.save(number, state)
+
     def _dispatch(
-        self, epoch: Epoch, orders: Any, first: int, last: int, *, ends: bool
+        self, epoch: Epoch, fed: feed.Feed, first: int, last: int, *, ends: bool
     ) -> None:
         trainer = self._job.trainer
         self._state, sums = trainer.run(
-            self._state, self._placed, orders, epoch.batch, first, last
+            self._state, self._placed, fed, epoch.updates(first, last)
         )
         held_out = trainer.evaluate(self._state) if ends else {}
         size = (last - first) * epoch.batch
         self._log.read_previous(log.Portion(epoch, last, size, sums, held_out))
 
-    def _end_early(self) -> None:
-        """End the runs whose rows say so; their states are saved."""
+    def _over(self) -> list[int]:
+        """Return the places of the runs that end now, by their rows."""
         self._log.read_previous(None)
-        for i in self._running:
-            rows = self._log.rows[i]
-            if stopping.reason(rows, self._job.train):
-                self._save([i], rows[-1]["step"])
-                self._ends[i] = self._member(i)
+        return [
+            i
+            for i in self._running
+            if stopping.reason(self._log.rows[i], self._job.train)
+        ]
+
+    def _finish(self, places: list[int], number: int) -> None:
+        """End runs and save their last states, with precise statistics where these are asked for."""
+        for i, state in self._to_measure(places).items():
+            self._checkpoint(i, number, state)
+            self._ends[i] = jax.device_get(state)
+
+    def _to_measure(self, places: list[int]) -> dict[int, step.State]:
+        """Return the states of the runs that did not fail, with precise statistics where these are asked for."""
+        self._log.read_previous(None)
+        states = {i: self._member(i) for i in places if i not in self._log.failed}
+        if self._job.precise is None or not states:
+            return states
+        found = self._job.precise(self._state, self._placed)
+        return {i: states[i]._replace(statistics=found[i]) for i in states}
 
     def _save(self, places: list[int], number: int) -> None:
         # NOTE: the epoch's row is on disk before its checkpoint, so that no resumed run lacks a row.
         self._log.read_previous(None)
         for i in places:
             if i not in self._log.failed:
-                self._members[i].checkpoints.save(number, self._member(i))
+                self._checkpoint(i, number, self._member(i))
+
+    def _checkpoint(self, i: int, number: int, state: step.State) -> None:
+        # NOTE: its snapshots are on disk before a later checkpoint, so that no resumed run lacks one.
+        member = self._members[i]
+        if member.snapshots is not None:
+            member.snapshots.wait()
+        member.checkpoints.save(number, state)
 
     def _member(self, i: int) -> step.State:
         return self._job.trainer.engine.member(self._state, i)

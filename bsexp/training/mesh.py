@@ -30,12 +30,16 @@ class Layout(NamedTuple):
     members: int
 
 
-def check(devices: int, execution: config.Execution) -> None:
-    """Check that there are enough devices.
+def check(devices: int, processes: int, execution: config.Execution) -> None:
+    """Check that there are enough devices, and that the engine can reach them.
 
     Raises:
-        bounds.FieldError: the mesh that is prescribed needs more.
+        bounds.FieldError: the mesh that is prescribed needs more; or pmap is to run in several processes.
     """
+    if processes > 1 and execution.engine == "pmap":
+        raise FieldError(
+            "execution.engine", f"works in one process, not in {processes}; take jit"
+        )
     rows, columns = max(execution.population, 1), max(execution.data, 1)
     if rows * columns > devices:
         field = "population" if execution.population else "data"
@@ -73,6 +77,12 @@ def plan(
         if each == 1 or (batch // each >= LEAST_EXAMPLES and fits(each))
     )
     return Layout(rows, columns, rows)
+
+
+def takes_part(layout: Layout) -> bool:
+    """Say whether this process holds a device of a mesh."""
+    used = jax.devices()[: layout.population * layout.data]
+    return any(each.process_index == jax.process_index() for each in used)
 
 
 def make(layout: Layout, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:

@@ -148,7 +148,7 @@ def argument(optimizer: config.Optimizer, name: str) -> Any:
 def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
     """Return what Adam divides its steps by, sqrt(v / (1 - b2^t)) + eps, a pytree like the parameters.
 
-    None for an optimizer that does not keep second moments as Adam does.
+    None for an optimizer that does not keep second moments as Adam does, and before the first update, when there are none.
 
     Args:
         optimizer: its configuration, scaled as it trained.
@@ -161,7 +161,7 @@ def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
         )
         if isinstance(each, optax.ScaleByAdamState)
     ]
-    if len(kept) != 1 or "b2" not in catalogue()[optimizer.name]:
+    if len(kept) != 1 or "b2" not in catalogue()[optimizer.name] or not kept[0].count:
         return None
     b2, eps = argument(optimizer, "b2"), argument(optimizer, "eps")
     corrected = optax.tree.bias_correction(kept[0].nu, b2, kept[0].count)

@@ -1,15 +1,19 @@
 """From the configuration of a run to what trains it, shared by all runs of its shape."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from bsexp import bounds, config, models
 from bsexp.data import augmentation, batches
 from bsexp.training import (
+    conservative,
     division,
     mesh,
     optim,
+    perturbed,
     scaling,
     schedules,
     sharpness_aware,
@@ -35,6 +39,7 @@ def shape(run: config.Run) -> str:
         run.batch_size,
         optim.without_rates(scaled_optimizer(run)),
         base.schedule,
+        base.robust,
         base.train,
         base.execution,
     )
@@ -73,9 +78,10 @@ def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
         examples: N, of the training set.
     """
     try:
-        mesh.check(len(jax.devices()), base.execution)
+        mesh.check(len(jax.devices()), jax.process_count(), base.execution)
         _check_division(base, size, examples, base.execution.data or 1)
         _check_metrics(base)
+        _check_robust(base.robust)
     except bounds.FieldError as error:
         return {error.field: str(error)}
     return {}
@@ -96,6 +102,13 @@ def _check_metrics(base: config.Base) -> None:
             raise bounds.FieldError(
                 f"train.{field}", "there is none while config.data.validation_size is 0"
             )
+
+
+def _check_robust(robust: config.Robust) -> None:
+    if robust.adversarial and robust.stability:
+        raise bounds.FieldError(
+            "robust.stability", "cannot be combined with config.robust.adversarial"
+        )
 
 
 def divide(base: config.Base, size: int, devices: int) -> division.Division:
@@ -153,9 +166,35 @@ def build(run: config.Run, model: models.Model, examples: int) -> step.Recipe:
             run.base.schedule, **_lengths(run.base, run.batch_size, examples)
         ),
         ascent=ascent if optimizer.sam_radius else None,
+        proximal=_proximal(run.base.robust),
+        counted=_counted(run.base.robust),
         augment=augmentation.make(run.base.augmentation),
         rolled=_rolled(model),
     )
+
+
+def _proximal(robust: config.Robust) -> conservative.Proximal:
+    iterations = robust.conservative_iterations if robust.conservative else 1
+    return conservative.Proximal(robust.conservative, iterations)
+
+
+def _counted(
+    robust: config.Robust,
+) -> Callable[[perturbed.Predict, Any, step.Batch], jax.Array] | None:
+    """Return the loss of a batch whose gradient counts, or None where it is the cross-entropy alone."""
+    if robust.adversarial:
+        return lambda predict, parameters, batch: perturbed.adversarial(
+            *(predict, parameters, batch.inputs, batch.labels),
+            size=robust.adversarial,
+            share=robust.adversarial_share,
+        )
+    if robust.stability:
+        return lambda predict, parameters, batch: perturbed.stable(
+            *(predict, parameters, batch.inputs, batch.labels, batch.keys),
+            noise=robust.stability_noise,
+            weight=robust.stability,
+        )
+    return None
 
 
 def _rolled(model: models.Model) -> bool:

@@ -1,7 +1,6 @@
 """Averages over the shards of a microbatch: the parts that are computed apart, on devices or one beside the other."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -9,7 +8,6 @@ from jax.flatten_util import ravel_pytree
 
 Pytree = Any
 DATA = "data"  # the mesh's axis along which a batch is split
-SHARD = "shard"  # the shards that one device holds, mapped by vmap where their order is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +17,8 @@ class Reduction:
     Attributes:
         shards: S, equal parts of a microbatch, numbered in the order of its examples.
         devices: D, over which they lie, S / D consecutive ones on each.
-        ordered: whether the shards are computed one by one and summed in their order, so that the bits do not
-            depend on D. S = D where they are not.
+        ordered: whether the shards are computed one after the other and summed in their order, so that the bits do not
+            depend on D; no mean is taken over several of them before. S = D where they are not.
     """
 
     shards: int
@@ -35,13 +33,11 @@ class Reduction:
     def mean(self, value: jax.Array, group: int) -> jax.Array:
         """Average over the ``group`` consecutive shards to which this one belongs; differentiable.
 
-        Called by one shard, inside the axes "data" and, where ordered, "shard". The derivative is that of the sum of
-        all shards' results, as with `jax.lax.pmean` under `jax.shard_map` without check_vma.
+        Called by one shard, inside the axis "data"; where ordered, a group is one shard. The derivative is that of the
+        sum of all shards' results, as with `jax.lax.pmean` under `jax.shard_map` without check_vma.
         """
         if group == 1:
             return value
-        if self.ordered:
-            return _ordered_mean(value, self, group)
         groups = [
             list(range(first, first + group)) for first in range(0, self.devices, group)
         ]
@@ -77,29 +73,3 @@ def _in_order(values: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(
         1, len(values), lambda i, total: total + values[i], values[0]
     ) / len(values)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _ordered_mean(value: jax.Array, reduction: Reduction, group: int) -> jax.Array:
-    number = jax.lax.axis_index(SHARD)
-    if reduction.devices > 1:
-        number += jax.lax.axis_index(DATA) * reduction.local
-    everything = reduction._gathered(jax.lax.all_gather(value, SHARD))  # noqa: SLF001 - a method could not carry the rule for its derivative
-    first = number // group * group
-    return _in_order(jax.lax.dynamic_slice_in_dim(everything, first, group))
-
-
-def _forward(
-    value: jax.Array, reduction: Reduction, group: int
-) -> tuple[jax.Array, None]:
-    return _ordered_mean(value, reduction, group), None
-
-
-def _backward(
-    reduction: Reduction, group: int, _: None, cotangent: jax.Array
-) -> tuple[jax.Array]:
-    # An average is symmetric; a transposed all-gather would add up in an order of its own.
-    return (_ordered_mean(cotangent, reduction, group),)
-
-
-_ordered_mean.defvjp(_forward, _backward)

@@ -1,5 +1,6 @@
 """One update: the state of a run and the function that moves it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,8 +10,8 @@ import optax
 
 from bsexp import models
 from bsexp.models.normalisation import Ghost
+from bsexp.training import conservative
 from bsexp.training.division import Division
-from bsexp.training.reduction import SHARD
 
 Pytree = Any
 # What a run's random keys are for; 0 is its start and 1 its data order.
@@ -56,6 +57,9 @@ class Recipe(NamedTuple):
         factor: examples seen -> factor on the learning rate.
         ascent: (parameters, gradient) -> where the gradient that counts is taken, for sharpness-aware minimisation;
             None: at the parameters.
+        proximal: how far the optimizer goes on one batch.
+        counted: (function of parameters and inputs to logits, parameters, batch) -> the loss whose gradient counts, where
+            it looks at perturbed inputs; None: the mean cross-entropy.
         augment: (inputs [b, ...], keys [b]) -> inputs as they are seen this time; None: as they are.
         rolled: whether repeated work is a loop of the compiled program, not repeated code.
     """
@@ -64,6 +68,8 @@ class Recipe(NamedTuple):
     optimizer: Any
     factor: Callable[[jax.Array], jax.Array]
     ascent: Callable[[Pytree, Pytree], Pytree] | None
+    proximal: conservative.Proximal
+    counted: Callable[[Any, Pytree, Batch], jax.Array] | None
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None
     rolled: bool
 
@@ -139,15 +145,7 @@ def make(recipe: Recipe, division: Division) -> Step:
         lambda value: reduction.mean(value, division.shards_of_a_ghost),
     )
 
-    def shard_loss(
-        parameters: Pytree, statistics: Pytree, shard: Batch
-    ) -> tuple[jax.Array, tuple[Pytree, jax.Array, jax.Array]]:
-        logits, statistics = recipe.model.train(
-            parameters, statistics, shard.inputs, shard.keys, ghost
-        )
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, shard.labels)
-        accuracy = (logits.argmax(axis=-1) == shard.labels).mean()
-        return losses.mean(), (statistics, losses, accuracy)
+    shard_loss = functools.partial(_shard_loss, recipe, ghost)
 
     def of_shard(parameters: Pytree, statistics: Pytree, shard: Batch) -> _Found:
         gradient, found = jax.grad(shard_loss, has_aux=True)(
@@ -160,14 +158,25 @@ def make(recipe: Recipe, division: Division) -> Step:
         if not reduction.ordered:
             one = of_shard(parameters, statistics, jax.tree.map(_first, shards))
             return jax.tree.map(lambda leaf: leaf[None], one)
-        # Weights of its own for each shard: the products then are the same ones however many shards lie here.
-        repeated = jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (reduction.local, *leaf.shape)),
-            parameters,
+        # NOTE: a loop whose end the compiler does not know. One by one and in a program of their own, the shards are
+        # computed by the same instructions however many lie here; side by side (vmap) the compiler fuses and vectorises
+        # them by their number, and F1 had other bits on one device than on two.
+        number = jax.lax.optimization_barrier(jnp.int32(reduction.local))
+
+        def found(i: jax.Array) -> _Found:
+            shard = jax.tree.map(lambda leaf: leaf[i], shards)
+            return of_shard(parameters, statistics, shard)
+
+        def added(i: jax.Array, all_found: _Found) -> _Found:
+            return jax.tree.map(
+                lambda leaf, one: leaf.at[i].set(one), all_found, found(i)
+            )
+
+        start = jax.tree.map(
+            lambda leaf: jnp.zeros((reduction.local, *leaf.shape), leaf.dtype),
+            jax.eval_shape(found, jnp.int32(0)),
         )
-        return jax.vmap(of_shard, in_axes=(0, None, 0), axis_name=SHARD)(
-            repeated, statistics, shards
-        )
+        return jax.lax.fori_loop(0, number, added, start)
 
     def of_batch(parameters: Pytree, statistics: Pytree, batch: Batch) -> _Found:
         def found(i: int | jax.Array) -> _Found:
@@ -181,15 +190,11 @@ def make(recipe: Recipe, division: Division) -> Step:
 
     def step(state: State, batch: Batch) -> State:
         found = of_batch(state.parameters, state.statistics, batch)
-        gradient = found.gradient
-        if recipe.ascent is not None:
-            above = recipe.ascent(state.parameters, gradient)
-            gradient = of_batch(above, state.statistics, batch).gradient
-        update, optimizer_state = recipe.optimizer.update(
-            gradient,
-            state.optimizer,
-            state.parameters,
-            recipe.factor(state.examples),
+        update, optimizer_state = next_update(
+            recipe,
+            state,
+            lambda x: of_batch(x, state.statistics, batch).gradient,
+            found.gradient,
         )
         size = division.batch
         sums = Sums(
@@ -207,6 +212,58 @@ def make(recipe: Recipe, division: Division) -> Step:
         )
 
     return step
+
+
+def _shard_loss(
+    recipe: Recipe, ghost: Ghost, parameters: Pytree, statistics: Pytree, shard: Batch
+) -> tuple[jax.Array, tuple[Pytree, jax.Array, jax.Array]]:
+    """Return the loss of a shard whose gradient counts, and of its examples as they are: statistics, losses, accuracy."""
+
+    def trained(parameters: Pytree, inputs: jax.Array) -> tuple[jax.Array, Pytree]:
+        return recipe.model.train(parameters, statistics, inputs, shard.keys, ghost)
+
+    def predict(parameters: Pytree, inputs: jax.Array) -> jax.Array:
+        return trained(parameters, inputs)[0]
+
+    logits, moved = trained(parameters, shard.inputs)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, shard.labels)
+    accuracy = (logits.argmax(axis=-1) == shard.labels).mean()
+    counted = losses.mean()
+    if recipe.counted is not None:
+        counted = recipe.counted(predict, parameters, shard)
+    return counted, (moved, losses, accuracy)
+
+
+def next_update(
+    recipe: Recipe,
+    state: State,
+    gradient_at: Callable[[Pytree], Pytree],
+    gradient: Pytree,
+) -> tuple[Pytree, Any]:
+    """Return what a run adds to its parameters, and the state of its optimizer, for any loss.
+
+    Args:
+        recipe: what trains the run.
+        state: of the run; of batch norm nothing is read.
+        gradient_at: gradient of the loss as a function of the parameters.
+        gradient: the same at the parameters of the state.
+    """
+    factor = recipe.factor(state.examples)
+
+    def uphill(x: Pytree, plain: Pytree) -> Pytree:
+        return plain if recipe.ascent is None else gradient_at(recipe.ascent(x, plain))
+
+    def descend(gradient: Pytree, optimizer: Any, x: Pytree) -> tuple[Pytree, Any]:
+        return recipe.optimizer.update(gradient, optimizer, x, factor)
+
+    return conservative.update(
+        recipe.proximal,
+        state.parameters,
+        uphill(state.parameters, gradient),
+        lambda x: uphill(x, gradient_at(x)),
+        descend,
+        state.optimizer,
+    )
 
 
 def _first(leaf: jax.Array) -> jax.Array:

@@ -8,6 +8,15 @@ from bsexp.bounds import FieldError
 from bsexp.data import batches
 
 
+class Updates(NamedTuple):
+    """Consecutive updates of an epoch: ``first`` to ``last`` - 1, at batch size B."""
+
+    epoch: int
+    batch: int
+    first: int
+    last: int
+
+
 class Epoch(NamedTuple):
     """One pass over the training set, or what a limit leaves of it.
 
@@ -32,6 +41,10 @@ class Epoch(NamedTuple):
         """Updates of the run after it."""
         return self.first + self.steps
 
+    def updates(self, first: int, last: int) -> Updates:
+        """Return its updates ``first`` to ``last`` - 1."""
+        return Updates(self.number, self.batch, first, last)
+
 
 def timeline(
     batch: config.Batch, size: int, train: config.Train, examples: int
@@ -51,6 +64,12 @@ def timeline(
         bounds.FieldError: a batch size on the way is above N.
     """
     return tuple(_epochs(batch, size, train, examples))
+
+
+def whole_epochs(base: config.Base, size: int, examples: int) -> int:
+    """Return how many epochs a run trains without cutting one off; the arguments are those of `timeline`."""
+    listed = timeline(base.batch, size, base.train, examples)
+    return sum(each.steps == each.whole for each in listed)
 
 
 def _epochs(

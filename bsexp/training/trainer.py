@@ -1,18 +1,26 @@
 """What cohorts of one shape are trained with: a mesh, the data on it, and the compiled programs."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from bsexp import config
-from bsexp.data import batches
-from bsexp.data.sources import Split
-from bsexp.training import engine, epoch, evaluation, mesh, recipe, step
+from bsexp.data.sources import Examples, Split
+from bsexp.training import (
+    division,
+    engine,
+    epoch,
+    evaluation,
+    feed,
+    mesh,
+    recipe,
+    step,
+)
 from bsexp.training.reduction import DATA
+from bsexp.training.timeline import Updates
 
 # Examples evaluated at once: enough to keep the cores busy, few enough to fit beside the training set.
 EVALUATION_CHUNK = 1_000
@@ -20,33 +28,35 @@ EVALUATION_CHUNK = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A mesh with a data set on it, for the runs of all shapes that train there.
+    """A mesh with a data set for it, for the runs of all shapes that train there.
 
     Attributes:
         engine: the mesh and how programs run on it.
-        images: uint8 [N, H, W, C], on every device.
-        labels: int32 [N], on every device.
-        examples: N.
+        training: the training examples, in memory or on disk.
+        data: their images, uint8 [N, H, W, C], and labels, int32 [N], on every device; None where they are streamed.
         held_out: "test", and "validation" where there is one.
     """
 
     engine: engine.Engine
-    images: Any
-    labels: Any
-    examples: int
+    training: Examples
+    data: Any
     held_out: dict[str, evaluation.HeldOut]
 
 
 def place(
-    kind: str, layout: mesh.Layout, train: Split, held_out: Mapping[str, Split]
+    kind: str, layout: mesh.Layout, train: Examples, held_out: Mapping[str, Split]
 ) -> Place:
-    """Place a data set on the devices of a mesh; ``kind`` is a key of `engine.ENGINES`."""
+    """Place a data set on the devices of a mesh, all but training examples on disk.
+
+    ``kind`` is a key of `engine.ENGINES`.
+    """
     made = engine.ENGINES[kind](mesh.make(layout, jax.devices()), layout.members)
     return Place(
         made,
-        made.everywhere(train.images),
-        made.everywhere(train.labels),
-        len(train.labels),
+        train,
+        made.everywhere((train.images, train.labels))
+        if isinstance(train, Split)
+        else None,
         {
             name: evaluation.place(made, split.images, split.labels, EVALUATION_CHUNK)
             for name, split in held_out.items()
@@ -72,47 +82,57 @@ class Trainer:
         self._settings = settings
         self._programs: dict[int, epoch.Chunk] = {}
 
+    def open_feed(self, seeds: Sequence[int], most: int) -> feed.Feed:
+        """Open what gives the members their examples, of at most ``most`` updates at once."""
+        if self.place.data is not None:
+            number = len(self.place.training)
+            return feed.Resident(self.engine, self.place.data, number, seeds)
+        return feed.Streamed(
+            self.engine,
+            self.place.training,
+            seeds,
+            divide=self._divide,
+            most=most,
+            workers=self._settings.data.workers,
+        )
+
     def run(
-        self,
-        state: Any,
-        seeds: Any,
-        orders: Any,
-        batch_size: int,
-        first: int,
-        last: int,
+        self, state: Any, seeds: Any, fed: feed.Feed, updates: Updates
     ) -> tuple[Any, Any]:
-        """Run updates ``first`` to ``last`` - 1 of an epoch; the state given is used up."""
-        program = self._program(batch_size)
-        data = self.place.images, self.place.labels
-        stride = last - first if self.recipe.rolled else 1
-        for i in range(first, last, stride):
-            state, sums = program(
-                state, seeds, orders, *data, np.int32(i), np.int32(i + stride)
-            )
+        """Run consecutive updates of an epoch; the state given is used up."""
+        program = self._program(updates.batch)
+        for portion in fed.portions(updates):
+            first, last = portion.first, portion.last
+            stride = last - first if self.recipe.rolled else 1
+            for i in range(first, last, stride):
+                state, sums = program(
+                    *(state, seeds, portion.own, portion.shared),
+                    *(np.int32(i), np.int32(i + stride)),
+                )
         return state, sums
 
-    def compiled(self, state: Any, seeds: Any, orders: Any, batch_size: int) -> str:
-        """Return the compiled program of an epoch's updates as text; by engine jit."""
-        data = self.place.images, self.place.labels
-        program = self._program(batch_size)
-        lowered = program.lower(state, seeds, orders, *data, np.int32(0), np.int32(1))
+    def compiled(self, state: Any, seeds: Any, fed: feed.Feed, updates: Updates) -> str:
+        """Return the compiled program of consecutive updates as text; by engine jit."""
+        portion = next(fed.portions(updates))
+        lowered = self._program(updates.batch).lower(
+            *(state, seeds, portion.own, portion.shared), np.int32(0), np.int32(1)
+        )
         return lowered.compile().as_text()
+
+    def _divide(self, batch_size: int) -> division.Division:
+        devices = self.engine.mesh.shape[DATA]
+        return recipe.divide(self._settings, batch_size, devices)
 
     def _program(self, batch_size: int) -> epoch.Chunk:
         if batch_size not in self._programs:
-            devices = self.engine.mesh.shape[DATA]
+            resident = self.place.data is not None
             self._programs[batch_size] = epoch.make_chunk(
                 self.engine,
                 self.recipe,
-                recipe.divide(self._settings, batch_size, devices),
+                self._divide(batch_size),
+                feed.RESIDENT if resident else feed.STREAMED,
             )
         return self._programs[batch_size]
-
-    def orders(self, seeds: list[int], number: int) -> Any:
-        """Return the members' orders of one epoch, on their rows."""
-        return self.engine.spread(
-            [_order_of(seed, number, self.place.examples) for seed in seeds]
-        )
 
     def evaluate(self, state: Any) -> dict[str, evaluation.CohortPending]:
         """Hand the evaluation of all members on every held-out split to the devices."""
@@ -122,8 +142,3 @@ class Trainer:
             )
             for name, split in self.place.held_out.items()
         }
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _order_of(seed: jax.Array, number: jax.Array, examples: int) -> jax.Array:
-    return batches.epoch_order(step.order_key(seed), number, examples)

@@ -13,6 +13,7 @@ from bsexp.curvature import operator
 from bsexp.data import batches, sources
 from bsexp.probes import bench
 from bsexp.training import mesh, optim, recipe, step, trainer
+from bsexp.training.timeline import Updates
 
 MODEL = models.build("F1", (28, 28, 1), 10, config.Model().batch_norm_momentum)
 EXAMPLES = 2_000
@@ -47,7 +48,8 @@ def train(batch_size: int, epochs: int = EPOCHS) -> Point:
     cohort = Cohort(batch_size)
     for epoch in range(epochs):
         cohort.run(
-            epoch, batches.steps_per_epoch(cohort.trainer.place.examples, batch_size)
+            epoch,
+            batches.steps_per_epoch(len(cohort.trainer.place.training), batch_size),
         )
     state = cohort.trainer.engine.member(cohort.state, 0)
     images, labels = training_set()
@@ -73,31 +75,26 @@ class Cohort:
         shared = recipe.build(run, MODEL, len(data.train.labels))
         place = trainer.place("jit", layout, data.train, {"test": data.test})
         self.trainer = trainer.Trainer(shared, place, run.base)
-        self._batch_size, self._epoch = batch_size, -1
-        self._seeds = list(range(layout.members))
+        self._batch_size = batch_size
+        seeds = list(range(layout.members))
+        self._feed = self.trainer.open_feed(seeds, config.Train().steps_per_dispatch)
         rates = optim.rates(run.base.optimizer)
         spread = self.trainer.engine.spread
-        self._placed = spread([np.int32(seed) for seed in self._seeds])
-        self.state = spread([step.init(shared, rates, seed) for seed in self._seeds])
+        self._placed = spread([np.int32(seed) for seed in seeds])
+        self.state = spread([step.init(shared, rates, seed) for seed in seeds])
 
     def run(self, epoch: int, steps: int) -> Any:
         """Run the first steps of an epoch; return the sums, which the devices may still be working on."""
-        self._draw(epoch)
+        updates = Updates(epoch, self._batch_size, 0, steps)
         self.state, sums = self.trainer.run(
-            self.state, self._placed, self._orders, self._batch_size, 0, steps
+            self.state, self._placed, self._feed, updates
         )
         return sums
 
     def compiled(self, epoch: int) -> str:
         """Return the compiled program of the epoch's updates, as text."""
-        self._draw(epoch)
-        return self.trainer.compiled(
-            self.state, self._placed, self._orders, self._batch_size
-        )
-
-    def _draw(self, epoch: int) -> None:
-        if epoch != self._epoch:  # an order is drawn once an epoch
-            self._epoch, self._orders = epoch, self.trainer.orders(self._seeds, epoch)
+        updates = Updates(epoch, self._batch_size, 0, 1)
+        return self.trainer.compiled(self.state, self._placed, self._feed, updates)
 
 
 def double(point: Point) -> Point:

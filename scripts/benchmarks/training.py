@@ -34,7 +34,7 @@ def rows() -> Iterator[dict[str, Any]]:
 
 def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     alone, pair = f1.Cohort(size), f1.Cohort(size, PAIR)
-    steps = max(2, min(50, alone.trainer.place.examples // size))
+    steps = max(2, min(50, len(alone.trainer.place.training) // size))
     kernels = sum(
         leaf.size
         for leaf in jax.tree.leaves(jax.eval_shape(f1.MODEL.init, jax.random.key(0)))

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 
@@ -73,12 +75,50 @@ def test_the_seeds_of_split_and_noise_are_their_own(dots):
     assert (base.labels != noise.labels).any()
 
 
+def test_examples_on_disk_are_those_in_memory(dots):
+    settings = dots(validation_size=4, train_size=20, label_noise=0.8)
+    memory = examples.load(settings)
+    disk = examples.Training(settings)
+    assert (len(disk), disk.image_shape) == (20, (4, 5, 3))
+    chosen = np.array([19, 0, 7, 7])
+    found = pickle.loads(pickle.dumps(disk)).read(chosen)
+    np.testing.assert_array_equal(found.images, memory.train.images[chosen])
+    np.testing.assert_array_equal(found.labels, memory.train.labels[chosen])
+    assert found.labels.dtype == np.int32
+
+
+def test_only_training_examples_stay_on_disk_where_they_are_streamed(dots):
+    memory = examples.load(dots(validation_size=4, train_size=20, label_noise=0.8))
+    found = examples.load(
+        dots(validation_size=4, train_size=20, label_noise=0.8, streaming=True)
+    )
+    assert isinstance(found.train, examples.Training)
+    assert (found.name, found.num_classes) == (memory.name, memory.num_classes)
+    for alone, split in (
+        (found.validation, memory.validation),
+        (found.test, memory.test),
+        (found.train.read(np.arange(20)), memory.train),
+    ):
+        np.testing.assert_array_equal(alone.images, split.images)
+        np.testing.assert_array_equal(alone.labels, split.labels)
+    assert examples.load(dots(streaming=True)).validation is None
+
+
+def test_a_used_reader_can_still_be_sent_to_another_process(dots):
+    disk = examples.Training(dots())
+    first = disk.read([3])
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(disk)).read([3]).images, first.images
+    )
+
+
 def test_a_size_that_does_not_fit_is_refused_before_anything_is_read(dots):
     settings = dots(train_size=31)
     for function in (
         examples.describe,
         examples.training_examples,
         examples.load,
+        examples.Training,
     ):
         with pytest.raises(bounds.FieldError, match="is 31 examples; must be 1 to 30"):
             function(settings)

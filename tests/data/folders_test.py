@@ -45,7 +45,7 @@ def test_find_takes_the_version_named_or_the_newest(tmp_path, name, path):
         ("cifar10", "there: dots:1.0.0, stripes/wide:1.0.0; always there: mnist"),
         (
             "cifar10:3.0.2",
-            r"tfds build cifar10 --data_dir=DIR --file_format=array_record",
+            r"scripts/prepare_data.py --help.*tfds build cifar10 --data_dir=DIR --file_format=array_record",
         ),
     ],
 )

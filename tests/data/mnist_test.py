@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from bsexp.data import folders, mnist, sources
+from bsexp.data.preparation import writing
 
 # The known counts of digits 0 to 9, not counted by the code under test.
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -48,11 +49,6 @@ def test_tfds_knows_the_prepared_folder_with_its_licence_and_citation(fresh_mnis
     assert info.full_name == f"mnist/{mnist.VERSION}"
     assert "CC BY-SA 3.0" in info.redistribution_info.license
     assert "10.1109/5.726791" in info.citation
-
-
-def test_the_builder_leaves_the_one_of_tfds_alone():
-    assert tfds.builder_cls("mnist") is not mnist.EmbeddedMnist
-    assert str(tfds.builder_cls("mnist").VERSION) != mnist.VERSION
 
 
 @pytest.fixture
@@ -105,13 +101,13 @@ def test_preparing_is_silent_and_done_once(tmp_path, capfd, caplog):
 @pytest.mark.usefixtures("few_mnist")
 def test_the_loser_of_a_race_takes_the_winners_folder(tmp_path, monkeypatch):
     winner = mnist.prepare(tmp_path / "winner").parent
-    split_generators = mnist.EmbeddedMnist._split_generators
+    read = mnist.read_embedded
 
-    def win_meanwhile(self, dl_manager):
+    def win_meanwhile(split):
         shutil.copytree(winner, tmp_path / "shared" / "mnist", dirs_exist_ok=True)
-        return split_generators(self, dl_manager)
+        return read(split)
 
-    monkeypatch.setattr(mnist.EmbeddedMnist, "_split_generators", win_meanwhile)
+    monkeypatch.setattr(mnist, "read_embedded", win_meanwhile)
     folder = mnist.prepare(tmp_path / "shared")
     assert folders.is_prepared(folder)
     assert [child.name for child in folder.parent.iterdir()] == [mnist.VERSION]
@@ -151,10 +147,10 @@ def test_a_data_dir_that_cannot_be_written_is_named(tmp_path):
     ],
 )
 def test_a_full_disk_is_named(tmp_path, monkeypatch, failure):
-    def fail(_):
+    def fail(*_):
         raise failure
 
-    monkeypatch.setattr(mnist, "_write", fail)
+    monkeypatch.setattr(writing, "write", fail)
     with pytest.raises(
         OSError, match=rf"cannot prepare mnist in {tmp_path}.*No space left"
     ):

@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from bsexp.data import cache, sources
+from bsexp.data import cache, records, sources
 
 
 def assert_small(dataset):
@@ -93,7 +93,7 @@ def test_the_environment_names_the_folder(write_small, tmp_path, monkeypatch):
 
 
 def test_more_examples_than_are_read_at_once(write_small, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "READ_AT_ONCE", 7)
+    monkeypatch.setattr(records, "READ_AT_ONCE", 7)
     write_small(tmp_path)
     assert_small(sources.load("dots", str(tmp_path)))
 

@@ -12,8 +12,9 @@ from training import jobs
 
 from bsexp import config, probes
 from bsexp.curvature import trace
-from bsexp.data import sources
+from bsexp.data import examples, sources
 from bsexp.models import normalisation
+from bsexp.probes import path
 from bsexp.probes.bench import Bench
 from bsexp.probes.sharpness import epsilon_name
 from bsexp.probes.task import Point
@@ -43,7 +44,9 @@ MEASURE = config.Measure(
         examples=100, sam_examples=30, steps=2, evaluations=8, noise=1e-2
     ),
     noise_scale=config.NoiseScale(groups=12, group_size=4),
-    path=config.Path(points=3, first=-1.0, last=1.0, examples=100),
+    path=config.Path(
+        shapes=("linear", "arc"), points=3, first=-1.0, last=1.0, examples=100
+    ),
 )
 
 
@@ -86,7 +89,7 @@ def measured(data, points):
     spent = []
     bench = Bench(jobs.network(), data, MEASURE.statistics_batch, spent.append)
     found = {}
-    for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST}):
+    for task in probes.tasks(MEASURE.probes, MEASURE, {"train": TRAIN, "test": TEST}):
         before = sum(spent)
         result = task.measure(bench, points[1], *([points[0]] if task.pair else []))
         found[task.name] = result, sum(spent) - before, task
@@ -109,6 +112,8 @@ def test_every_task_of_every_mode_is_there(measured):
         "sharpness/subspace/1e-3/batch",
         "path/linear/running",
         "path/linear/batch",
+        "path/arc/running",
+        "path/arc/batch",
         "hessian/density/running",
         "hessian/density/batch",
         "flatness/running",
@@ -215,11 +220,35 @@ def test_the_preconditioned_eigenvalue_is_that_of_the_divided_hessian(measured):
     np.testing.assert_allclose(halved, plain / 2, rtol=2e-2)
 
 
+def test_of_examples_on_disk_only_those_that_are_measured_are_read(mnist_dir):
+    """They are the ones that are measured in memory."""
+    settings = config.Data(dir=str(mnist_dir), train_size=TRAIN)
+    streamed = dataclasses.replace(settings, streaming=True)
+    loaded, on_disk = examples.load(settings), examples.load(streamed)
+    read = []
+
+    class Watched(examples.Training):
+        def read(self, indices):
+            read.append(len(indices))
+            return super().read(indices)
+
+    watched = dataclasses.replace(on_disk, train=Watched(streamed))
+    benches = [
+        Bench(jobs.network(), each, MEASURE.statistics_batch, lambda _: None)
+        for each in (loaded, watched)
+    ]
+    found = [each.chunks("train", 150, "batch") for each in benches]
+    jax.tree.map(np.testing.assert_array_equal, *found)
+    assert read == [150]
+
+
 def test_without_second_moments_there_is_no_preconditioned_eigenvalue(data, points):
     bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
     chosen = next(
         task
-        for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST})
+        for task in probes.tasks(
+            MEASURE.probes, MEASURE, {"train": TRAIN, "test": TEST}
+        )
         if task.name == "hessian/preconditioned/batch"
     )
     assert chosen.measure(bench, points[0]).values == {}
@@ -307,10 +336,33 @@ def test_the_path_goes_through_both_points(measured, data, points):
     np.testing.assert_allclose(detail["test_loss"][1], expected, rtol=1e-4)
 
 
+def test_the_arc_goes_through_both_points_and_the_negative_of_the_second(
+    measured, data, points
+):
+    """sin and cos of alpha pi / 2 are (-1, 0), (0, 1) and (1, 0) at alpha = -1, 0 and 1; the averages are that point's."""
+    line, arc = (
+        measured[f"path/{shape}/running"][0].detail for shape in ("linear", "arc")
+    )
+    np.testing.assert_allclose(arc["test_loss"][1:], line["test_loss"][1:], rtol=1e-4)
+    negative = jax.tree.map(lambda leaf: -leaf, points[1].parameters)
+    there = points[1]._replace(parameters=negative)
+    loss, accuracy = loss_of(data, [points[0], there], "test")
+    np.testing.assert_allclose(arc["test_loss"][0], loss, rtol=1e-4)
+    np.testing.assert_allclose(arc["test_accuracy"][0], accuracy)
+
+
+def test_running_averages_on_the_arc_are_a_mean_of_those_of_both_points():
+    assert path.share("linear", 1.5) == 1.5
+    shares = [path.share("arc", alpha) for alpha in (-1, 0, 0.5, 1, 2)]
+    np.testing.assert_allclose(shares, [1, 0, 0.5, 1, 0], atol=1e-15)
+
+
 def test_settings_tell_what_decides_a_value():
     tasks = {
         task.name: task.settings
-        for task in probes.tasks(MEASURE, {"train": TRAIN, "test": TEST})
+        for task in probes.tasks(
+            MEASURE.probes, MEASURE, {"train": TRAIN, "test": TEST}
+        )
     }
     assert tasks["sharpness/full/1e-3/running"]["examples"] == 150
     assert tasks["sharpness/full/1e-3/batch"]["statistics_batch"] == 100
@@ -325,7 +377,9 @@ def test_a_subset_is_a_fixed_random_choice_and_at_most_all(data):
     assert len(bench.chunks("train", 50, "batch")[0][1]) == 50
     few = {
         task.name: task.settings
-        for task in probes.tasks(config.Measure(), {"train": 40, "test": 10})
+        for task in probes.tasks(
+            ("hessian",), config.Measure(), {"train": 40, "test": 10}
+        )
     }
     assert few["hessian/trace/running"]["examples"] == 40
 

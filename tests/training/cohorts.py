@@ -1,5 +1,7 @@
 """A small network with batch norm and dropout, trained on meshes of virtual devices."""
 
+import functools
+
 import jax
 import numpy as np
 from flax import linen as nn
@@ -7,6 +9,7 @@ from flax import linen as nn
 from bsexp import config, models
 from bsexp.models import dropout, normalisation
 from bsexp.training import mesh, optim, recipe, step, trainer
+from bsexp.training.timeline import Updates
 
 EXAMPLES = 1_280
 
@@ -14,6 +17,7 @@ EXAMPLES = 1_280
 class Network(nn.Module):
     num_classes: int
     momentum: float
+    width: int = 32
     least_side = 1
 
     @nn.compact
@@ -21,17 +25,18 @@ class Network(nn.Module):
         hidden = inputs.reshape((len(inputs), -1))
         for layer in range(2):
             hidden = nn.relu(
-                normalisation.NormalisedDense(32, self.momentum)(hidden, ghost)
+                normalisation.NormalisedDense(self.width, self.momentum)(hidden, ghost)
             )
             hidden = dropout.dropout(hidden, keys, 0.5, layer)
         return nn.Dense(self.num_classes)(hidden)
 
 
 models.NETWORKS["tiny"] = {"paper": Network}
+models.NETWORKS["wide"] = {"paper": functools.partial(Network, width=512)}
 
 
-def network():
-    return models.build("tiny", (28, 28, 1), 10, 0.9)
+def network(name="tiny"):
+    return models.build(name, (28, 28, 1), 10, 0.9)
 
 
 class Cohort:
@@ -47,22 +52,23 @@ class Cohort:
         optimizer=config.Optimizer(name="sgd", learning_rate=0.1),  # noqa: B008 - frozen
         rates=None,
         rolled=True,
+        most=5,
+        name="tiny",
         **fields,
     ):
-        base = config.Base(
-            model=config.Model(name="tiny"), optimizer=optimizer, **fields
-        )
+        base = config.Base(model=config.Model(name=name), optimizer=optimizer, **fields)
         run = config.Run("test", seeds[0], batch_size, base)
-        shared = recipe.build(run, network(), EXAMPLES)._replace(rolled=rolled)
-        train = type(data.train)(
-            data.train.images[:EXAMPLES], data.train.labels[:EXAMPLES]
-        )
+        shared = recipe.build(run, network(name), EXAMPLES)._replace(rolled=rolled)
+        train = data.train
+        if len(train) > EXAMPLES:
+            train = train.read(slice(EXAMPLES))
         test = type(data.test)(data.test.images[:303], data.test.labels[:303])
         place = trainer.place(base.execution.engine, layout, train, {"test": test})
         self.trainer = trainer.Trainer(shared, place, base)
         self.seeds, self.batch_size = list(seeds), batch_size
         rates = rates or [optim.rates(recipe.scaled_optimizer(run))] * len(seeds)
         spread = self.trainer.engine.spread
+        self.feed = self.trainer.open_feed(self.seeds, most)
         self.placed = spread([np.int32(seed) for seed in seeds])
         self.state = spread(
             [
@@ -78,17 +84,19 @@ class Cohort:
         for i in range(0, steps, portion):
             epoch, first = divmod(i, per_epoch)
             if not first:
-                orders = self.trainer.orders(self.seeds, epoch)
-            self.state, sums = self.trainer.run(
-                self.state, self.placed, orders, self.batch_size, first, first + portion
-            )
+                previous = np.zeros(len(self.seeds))
+            updates = Updates(epoch, self.batch_size, first, first + portion)
+            sums = self.train(updates)
             total = np.array(
                 [float(each.loss) for each in self.trainer.engine.read(sums)]
             )
-            previous = previous * (first > 0)
             losses.append((total - previous) / self.batch_size / portion)
             previous = total
         return np.array(losses)
+
+    def train(self, updates):
+        self.state, sums = self.trainer.run(self.state, self.placed, self.feed, updates)
+        return sums
 
     def member(self, number=0):
         return jax.device_get(self.trainer.engine.member(self.state, number))

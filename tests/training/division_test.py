@@ -15,7 +15,7 @@ from bsexp.training.reduction import DATA
 def test_every_example_lies_on_one_device_and_consecutive_ones_in_one_microbatch(
     devices, ordered
 ):
-    found = division.divide(96, 32, 8, devices, ordered=ordered)
+    found = division.divide(96, 32, 4, devices, ordered=ordered)
     place = mesh.make(mesh.Layout(1, devices, 1), jax.devices())
     positions = jax.shard_map(
         found.positions,
@@ -47,6 +47,13 @@ def test_parts_that_do_not_divide_are_refused_with_the_nearest_that_do(
     with pytest.raises(FieldError, match=said) as caught:
         division.divide(*arguments, ordered=False)
     assert caught.value.field == field
+
+
+def test_a_ghost_batch_of_several_shards_in_order_is_refused():
+    """Its mean would be computed by other instructions on one device than on eight."""
+    with pytest.raises(FieldError, match="nearest that do: 6 and 12") as caught:
+        division.divide(96, 0, 8, 1, ordered=True)
+    assert caught.value.field == "batch.ghost"
 
 
 def test_three_devices_cannot_share_eight_shards():

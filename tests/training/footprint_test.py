@@ -2,12 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from training import jobs
 
 from bsexp import config
 from bsexp.data.sources import Description
-from bsexp.training import footprint, mesh
+from bsexp.training import feed, footprint, mesh
 
 MIB = 2**20
 
@@ -17,6 +18,7 @@ def subject(batch_size=4_096, layout=jobs.ALONE, **batch):
     run = config.Run("LB", 0, batch_size, base)
     fields = {
         "image_shape": (28, 28, 1),
+        "dtype": np.dtype(np.uint8),
         "num_classes": 10,
         "train_examples": 10_000,
         "test_examples": 100,
@@ -48,6 +50,18 @@ def test_memory_falls_with_the_microbatch_and_with_devices():
     activations = 5 * 4 * 512 * (4_096 - 128)
     assert whole - parts > activations
     assert whole - spread > 0.8 * activations
+
+
+def test_streamed_examples_take_two_portions_not_the_training_set(monkeypatch):
+    """Of 10 000 MNIST images a portion holds one batch of 4 096; labels are int32."""
+    monkeypatch.setattr(feed, "PORTION", 1)
+    resident = subject()
+    base = dataclasses.replace(resident.run.base, data=config.Data(streaming=True))
+    streamed = resident._replace(run=dataclasses.replace(resident.run, base=base))
+    saved = footprint.peak_bytes(resident) - footprint.peak_bytes(streamed)
+    # The order goes too; XLA may keep a float batch for itself in one of the two.
+    expected = 10_000 * (784 + 4 + 4) - 2 * 4_096 * (784 + 4)
+    assert abs(saved - expected) < MIB
 
 
 def test_where_it_does_not_fit_a_microbatch_that_does_is_named():

@@ -50,15 +50,14 @@ def make(
     neutral = dataclasses.replace(
         run, base=dataclasses.replace(base, train=config.Train())
     )
-    key = recipe.shape(neutral), layout
+    train = data.train if len(data.train) < EXAMPLES else first(data.train, EXAMPLES)
+    number = len(train)
+    key = recipe.shape(neutral), layout, type(train), number
     if key not in TRAINERS:
         TRAINERS[key] = trainer.Trainer(
-            recipe.build(run, network(), EXAMPLES),
+            recipe.build(run, network(), number),
             trainer.place(
-                "jit",
-                layout,
-                first(data.train, EXAMPLES),
-                {"test": first(data.test, TEST_EXAMPLES)},
+                "jit", layout, train, {"test": first(data.test, TEST_EXAMPLES)}
             ),
             base,
         )
@@ -72,7 +71,7 @@ def make(
     return loop.Job(
         trainer=TRAINERS[key],
         train=base.train,
-        epochs=recipe.epochs(run, EXAMPLES),
+        epochs=recipe.epochs(run, number),
         seeds=tuple(seeds),
         rates=(optim.rates(optimizer),) * len(seeds),
         folders=tuple(folders),

@@ -55,5 +55,5 @@ def test_what_is_prescribed_holds():
 )
 def test_a_mesh_larger_than_the_devices_is_refused(fields, named):
     with pytest.raises(FieldError, match="larger than the 8 there are") as caught:
-        mesh.check(8, config.Execution(**fields))
+        mesh.check(8, 1, config.Execution(**fields))
     assert caught.value.field == f"execution.{named}"

@@ -1,0 +1,229 @@
+"""Several studies, one after the other, and one report: what is missing is computed, what is there is reused.
+
+An experiment is a collection where its configuration has ``studies``: names of other experiments with their arguments,
+such as "sharp_minima:F1". Each is a study of its own in a folder of its own. ``estimated`` names studies that are too long to be
+run here: their results are shown where they are there, otherwise what they would cost.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bsexp import (
+    command,
+    config,
+    door,
+    dry_run,
+    estimate,
+    keskar2017,
+    results,
+    study,
+)
+from bsexp.data import sources
+from bsexp.report import build, collection
+
+FIELDS = ("question", "source", "studies", "estimated")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One study of a collection.
+
+    Attributes:
+        name: experiment and argument, such as "sharp_minima:F1".
+        experiment: its file.
+        folder: of its results.
+        settings: its configuration, as the experiment gives it.
+        plan: the study where it is to be run, or None.
+        reason: why it is not; empty where it is.
+    """
+
+    name: str
+    experiment: Path
+    folder: Path
+    settings: Mapping[str, Any]
+    plan: door.Plan | None
+    reason: str
+
+    @property
+    def line(self) -> str:
+        """The command that runs this study alone."""
+        config = _config(self.experiment, self.name.partition(":")[2])
+        words = f"--config={config}", f"--workdir={self.folder}"
+        return f"python -m bsexp.main {shlex.join(words)}"
+
+    @property
+    def there(self) -> bool:
+        """Whether it has results, finished or not."""
+        return (self.folder / "study.json").exists()
+
+
+def lead(
+    settings: Mapping[str, Any], asked: command.Command, folder: Path, console: Console
+) -> int:
+    """Show what a collection would cost where the command line asks for that, otherwise run it; raises as `run`."""
+    members = open_members(settings, asked, folder)
+    if asked.dry_run or asked.print_config:
+        show(members, console)
+        return 0
+    return run(members, settings, asked, folder, console)
+
+
+def open_members(
+    settings: Mapping[str, Any], asked: command.Command, folder: Path
+) -> list[Member]:
+    """Open every study of a collection before the first one starts.
+
+    Args:
+        settings: of the collection.
+        asked: the command line.
+        folder: of the collection's results.
+
+    Raises:
+        ConfigError: with all errors of all studies.
+    """
+    errors = [
+        f"config.{name}={value}: belongs to one study of the collection; run that one with --config"
+        for name, value in asked.overrides
+    ]
+    errors += [f"config.{name}: unknown field" for name in settings.keys() - {*FIELDS}]
+    if asked.place:
+        errors.append(
+            "--coordinator: a collection runs in one process; its studies, one by one, in several"
+        )
+    members = []
+    for kind in ("studies", "estimated"):
+        for name in settings.get(kind, ()):
+            try:
+                members.append(
+                    _open(name, asked.experiment, folder, run=kind == "studies")
+                )
+            except door.ConfigError as error:
+                errors += [f"{name}: {line}" for line in error.errors]
+    if errors:
+        raise door.ConfigError(errors)
+    return members
+
+
+def show(members: Sequence[Member], console: Console) -> None:
+    """Print what every study would cost; nothing is trained and nothing is written."""
+    for member in members:
+        state = member.reason or ("has results" if member.there else "to be computed")
+        console.print(f"\n{member.name}: {state}", markup=False, soft_wrap=True)
+        if member.plan is not None:
+            dry_run.show(member.plan, console)
+
+
+def run(
+    members: Sequence[Member],
+    settings: Mapping[str, Any],
+    asked: command.Command,
+    folder: Path,
+    console: Console,
+) -> int:
+    """Compute what is missing of every study, in their order, and write the one report after each.
+
+    Args:
+        members: from `open_members`.
+        settings: of the collection.
+        asked: the command line.
+        folder: of the collection's results.
+        console: where to print.
+
+    Returns:
+        0, or 1 where a run of a study failed.
+
+    Raises:
+        interruption.Interrupted: SIGINT or SIGTERM came; everything finished is saved.
+        door.ConfigError: a folder, or what is in it, cannot be used.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "schema": results.SCHEMA,
+        "name": asked.experiment.stem,
+        "question": settings["question"],
+        "source": settings.get("source", ""),
+        "command": f"python -m bsexp.main --config={_config(asked.experiment, asked.argument)}",
+    }
+    code = 0
+    known = _estimates(folder)
+    for member in members:
+        console.print(f"\n{member.name}", markup=False, style="bold")
+        if member.plan is not None:
+            name = member.experiment.stem
+            code |= study.lead(member.plan, name, member.line, member.folder, console)
+        elif member.there:
+            console.print("taken as it is", markup=False)
+            build(member.folder)
+        else:
+            console.print(
+                f"not run here: {member.reason}", markup=False, soft_wrap=True
+            )
+            known[member.name] = _estimate(member, known.get(member.name))
+        studies = [_entry(each, known.get(each.name)) for each in members]
+        results.write_json(folder / collection.FILE, {**record, "studies": studies})
+        answer = collection.build(folder)
+    console.print(f"\n{answer}", markup=False, soft_wrap=True)
+    console.print(f"Report: {folder / 'report.html'}", markup=False, soft_wrap=True)
+    return code
+
+
+def _open(name: str, beside: Path, folder: Path, *, run: bool) -> Member:
+    """Open a study that stands beside the collection's file, or say why it is not run."""
+    stem, _, argument = name.partition(":")
+    experiment = beside.with_name(f"{stem}.py")
+    settings = command.load_settings(experiment, argument)
+    place = folder / command.default_workdir(experiment, argument).name
+    member = Member(name, experiment, place, settings, None, "")
+    data = {
+        "name": config.Data.name,
+        "dir": config.Data.dir,
+        **settings.get("data", {}),
+    }
+    if not run:
+        reason = f"needs the data set {data['name']} and more time than there was: {member.line}"
+        return replace(member, reason=reason)
+    try:
+        sources.describe(data["name"], data["dir"])
+    except sources.DatasetNotFoundError:
+        reason = (
+            f"the data set {data['name']} is not prepared; see scripts/prepare_data.py"
+        )
+        return replace(member, reason=reason)
+    return replace(member, plan=door.open_study(settings, (), study.catalogue()))
+
+
+def _config(experiment: Path, argument: str) -> str:
+    return f"{experiment}:{argument}" if argument else str(experiment)
+
+
+def _entry(member: Member, estimated: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what collection.json says of a study; where it has results they speak for themselves."""
+    absent = not member.there
+    return {
+        "name": member.name,
+        "folder": member.folder.name,
+        "reason": (member.reason or "not reached yet") if absent else "",
+        "estimate": estimated if absent else None,
+    }
+
+
+def _estimates(folder: Path) -> dict[str, Any]:
+    """Read the estimates that were made before, on whatever machine: the report does not depend on who rebuilds it."""
+    file = folder / collection.FILE
+    studies = results.read_json(file, "studies")["studies"] if file.exists() else []
+    return {each["name"]: each["estimate"] for each in studies if each["estimate"]}
+
+
+def _estimate(
+    member: Member, old: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    if member.settings["data"]["name"] not in keskar2017.DATA:
+        return None
+    plan = estimate.plan(member.settings)
+    same = old and old["names"] == [each.name for each in plan.runs]
+    return old if same else estimate.estimate(plan)

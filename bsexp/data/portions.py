@@ -1,0 +1,124 @@
+"""What the reading threads and processes of a stream run. Knows nothing of JAX: a process that starts it takes the accelerator."""
+
+import os
+import signal
+import threading
+import time
+from multiprocessing import process
+from pathlib import Path
+
+import numpy as np
+
+from bsexp.data import examples
+
+# Examples that are read at once. Fewer cost more in handing over, more keep the first update waiting.
+SIZE = 256
+WAIT = 0.005  # seconds between two looks for the next epoch's order
+
+
+class ClosedError(RuntimeError):
+    """The stream has been closed while a portion was read."""
+
+
+class Orders:
+    """The orders of the epochs, handed over in files from the process that draws them to those that read.
+
+    Args:
+        folder: exists as long as the stream is open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def publish(self, epoch: int, order: np.ndarray) -> None:
+        """Hand over the order of an epoch, int32 [N]."""
+        unfinished = self._folder / f"{epoch}.partial"
+        with unfinished.open("wb") as stream:
+            np.save(stream, order)
+        unfinished.replace(self._file(epoch))
+
+    def forget(self, epoch: int) -> None:
+        """Remove the order of an epoch that has been read to its end."""
+        self._file(epoch).unlink(missing_ok=True)
+
+    def read(self, epoch: int) -> np.ndarray:
+        """Return the order of an epoch, waiting until it is there.
+
+        Raises:
+            ClosedError: the stream was closed.
+        """
+        while True:
+            try:
+                return np.load(self._file(epoch), mmap_mode="r")
+            except FileNotFoundError:
+                if not self._folder.exists():
+                    raise ClosedError from None
+                time.sleep(WAIT)
+
+    def _file(self, epoch: int) -> Path:
+        return self._folder / f"{epoch}.npy"
+
+
+class Portions:
+    """The examples that one process trains on in portions of at most ``SIZE``, none of two epochs: a source for Grain.
+
+    Args:
+        training: the training examples.
+        orders: of the epochs.
+        batch_size: B.
+        places: those of every batch of B that this process reads, int [b].
+        epoch: where to begin.
+        step: where in that epoch.
+    """
+
+    def __init__(
+        self,
+        training: examples.Training,
+        orders: Orders,
+        batch_size: int,
+        places: np.ndarray,
+        epoch: int,
+        step: int,
+    ) -> None:
+        self._training = training
+        self._orders = orders
+        self._batch_size = batch_size
+        self._places = places
+        self._epoch = epoch
+        self._begin = step * len(places)
+        # The last N mod B examples of the order belong to no update.
+        self._of_epoch = len(training) // batch_size * len(places)
+
+    def __len__(self) -> int:
+        """Return a number that no training reaches."""
+        return 2**60
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read images, uint8 [n, H, W, C], and labels, int32 [n], of a portion, counted from where it begins."""
+        later, part = divmod(number + self._begin // SIZE, -(-self._of_epoch // SIZE))
+        first = self._begin if number == 0 else part * SIZE
+        seen = np.arange(first, min((part + 1) * SIZE, self._of_epoch))
+        step, place = np.divmod(seen, len(self._places))
+        order = self._orders.read(self._epoch + later)
+        found = self._training.read(
+            order[step * self._batch_size + self._places[place]]
+        )
+        return found.images, found.labels
+
+
+def start_worker(_index: int, _count: int) -> None:
+    """Prepare a reading process: it ends when and only when the process that trains wants it to.
+
+    A Ctrl-C, or a cluster's SIGTERM, goes to all processes at once, but training first finishes what it is doing.
+    Where it is killed and can say nothing, the worker ends by itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = process.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

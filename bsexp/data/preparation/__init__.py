@@ -1,0 +1,1 @@
+"""Data sets from their original files, written as TFDS folders without TensorFlow."""

@@ -1,0 +1,90 @@
+"""The examples of a prepared split, read one by one or many at once, in any order. Knows nothing of JAX."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+# Examples decoded at once: bounds the memory that they take beside the arrays.
+READ_AT_ONCE = 4_096
+
+
+class DamagedError(ValueError):
+    """Records that cannot be read, or that have no label."""
+
+
+class Records:
+    """A split on disk: no more than what is asked for is in memory.
+
+    It can be read by several threads at once, and pickled: another process opens the files for itself.
+
+    Args:
+        folder: the prepared data set.
+        split: the split's name.
+        image_shape: (H, W, C).
+        dtype: of the images.
+        num_classes: K.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        image_shape: tuple[int, ...],
+        dtype: np.dtype,
+        num_classes: int,
+    ) -> None:
+        self._folder = folder
+        self._split = split
+        self._image_shape = image_shape
+        self._dtype = dtype
+        self._num_classes = num_classes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_source"}
+
+    def __len__(self) -> int:
+        try:
+            return len(self._source)
+        except Exception as error:
+            raise self._unreadable(error) from error
+
+    def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Read the examples at ``indices``: images, uint8 [n, H, W, C], and labels, int32 [n].
+
+        Raises:
+            DamagedError: the records cannot be read, or one has no label.
+        """
+        images = np.empty((len(indices), *self._image_shape), self._dtype)
+        labels = np.empty(len(indices), np.int32)
+        try:
+            for place, example in enumerate(self._examples(indices)):
+                images[place] = example["image"]
+                labels[place] = example["label"]
+        # A damaged shard shows in the reader, the protobuf parser or the image decoder: no common base.
+        except Exception as error:
+            raise self._unreadable(error) from error
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self._num_classes:
+            raise DamagedError(
+                f"split {self._split} of {self._folder} has labels from {labels.min()} to {labels.max()}, "
+                f"outside 0 to {self._num_classes - 1} (TFDS writes -1 where the label is hidden)"
+            )
+        return images, labels
+
+    def _examples(self, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for first in range(0, len(indices), READ_AT_ONCE):
+            some = indices[first : first + READ_AT_ONCE]
+            yield from self._source.__getitems__([int(index) for index in some])
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        return tfds.builder_from_directory(self._folder).as_data_source(self._split)
+
+    def _unreadable(self, error: Exception) -> DamagedError:
+        return DamagedError(
+            f"cannot read split {self._split} in {self._folder} ({type(error).__name__}: {error}); "
+            "remove that folder and prepare it again"
+        )

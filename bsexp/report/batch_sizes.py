@@ -1,0 +1,169 @@
+"""Test accuracy and sharpness against the batch size, and from which size on they change: Figure 4 of arXiv:1609.04836."""
+
+import math
+from collections.abc import Iterator, Mapping
+from statistics import fmean, stdev
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from bsexp.report import summary
+from bsexp.report.answer import LEVEL
+from bsexp.report.folder import Study, section
+from bsexp.report.look import COLOURS, LINES, plain_number, styled
+from bsexp.report.measures import MODES, describe
+
+FEWEST = 3  # sizes that make a curve
+Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
+
+
+@styled
+def batch_sizes(study: Study) -> Figure | None:
+    """Test accuracy, and sharpness for each radius, against the batch size: mean with standard deviation, a dot per run.
+
+    A line per batch-norm mode; None where the groups do not differ in the batch size alone, or are fewer than three.
+    """
+    panels = list(_panels(study))
+    if not panels:
+        return None
+    figure = Figure(figsize=(4.4 * len(panels) + 0.2, 3.9), layout="constrained")
+    figure.set_label("Test accuracy and sharpness against the batch size.")
+    drawn = np.ravel(figure.subplots(1, len(panels)))
+    for axes, (label, curves) in zip(drawn, panels, strict=True):
+        _draw(axes, label, curves)
+    handles, labels = drawn[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def thresholds(study: Study) -> Iterator[str]:
+    """Say in a sentence per measure and mode from which batch size on it changes; nothing where there is no figure."""
+    for label, curves in _panels(study):
+        for mode, curve in curves.items():
+            found = _accuracy(curve) if "accuracy" in label else _sharpness(curve)
+            yield f"{label}, batch norm: {MODES[mode]}: {found}."
+
+
+def largest_without_loss(curve: Curve) -> int | None:
+    """Return the largest batch size whose values are not significantly below those of the best; None: it cannot be told.
+
+    The best has the highest mean; the test is Welch's, one-sided, at 5 %, and not corrected for the number of sizes.
+    """
+    best = max(curve, key=lambda size: fmean(curve[size]))
+    p_values = {size: summary.welch(curve[best], curve[size]) for size in curve}
+    if math.isnan(p_values[best]):
+        return None
+    return max(size for size, p in p_values.items() if not p < LEVEL)
+
+
+def smallest_above_first(curve: Curve) -> int | None:
+    """Return the smallest batch size whose values are significantly above those of the smallest; None: there is none."""
+    first = min(curve)
+    above = [size for size in curve if summary.welch(curve[size], curve[first]) < LEVEL]
+    return min(above, default=None)
+
+
+def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
+    """Yield (label, mode -> curve) of every panel that has values."""
+    if not _only_sizes(study):
+        return
+    names = {name for run in study.runs for name in run.values}
+    sharpness = {
+        name.rpartition("/")[0]
+        for name in names
+        if name.startswith("sharpness/full/") and name.endswith(tuple(MODES))
+    }
+    by_radius = sorted(sharpness, key=lambda name: -float(name.rpartition("/")[2]))
+    for family in ("test_accuracy", *by_radius):
+        by_mode = {mode: _name(family, mode) for mode in MODES}
+        curves = {mode: _curve(study, name) for mode, name in by_mode.items()}
+        curves = {mode: curve for mode, curve in curves.items() if len(curve) > 1}
+        if curves:
+            measure = describe(by_mode[next(iter(curves))])
+            unit = f", {measure.unit}" if measure.unit else ""
+            yield measure.label + unit, curves
+
+
+def _only_sizes(study: Study) -> bool:
+    """Say whether the groups are at least three and differ in nothing but their batch size."""
+    groups = section(section(study.record, "config"), "groups")
+    sizes = {runs[0].batch_size for runs in study.groups.values()}
+    varied = {
+        f"{name}.{field}"
+        for group in groups.values()
+        for name, fields in group.items()
+        for field in (fields if isinstance(fields, Mapping) else [""])
+    }
+    return varied == {"batch.size"} and len(sizes) == len(study.groups) >= FEWEST
+
+
+def _name(family: str, mode: str) -> str:
+    plain = family == "test_accuracy" and mode == "running"
+    return family if plain else f"{family}/{mode}"
+
+
+def _curve(study: Study, name: str) -> Curve:
+    scale = describe(name).scale
+    by_size = sorted(study.groups.values(), key=lambda runs: runs[0].batch_size)
+    found = {
+        runs[0].batch_size: [
+            scale * run.values[name]
+            for run in runs
+            if math.isfinite(run.values.get(name, math.nan))
+        ]
+        for runs in by_size
+    }
+    return {size: values for size, values in found.items() if values}
+
+
+def _draw(axes: Axes, label: str, curves: dict[str, Curve]) -> None:
+    accuracy = "accuracy" in label
+    for mode, colour, line in zip(MODES, COLOURS, LINES, strict=False):
+        curve = curves.get(mode, {})
+        means = [fmean(values) for values in curve.values()]
+        spreads = [stdev(v) if len(v) > 1 else 0 for v in curve.values()]
+        # On a logarithmic axis a bar that reaches zero ends where the frame cuts it.
+        lower = spreads if accuracy else np.minimum(spreads, 0.999 * np.array(means))
+        axes.errorbar(
+            list(curve),
+            means,
+            yerr=[lower, spreads],
+            color=colour,
+            linestyle=line,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            label=f"batch norm: {MODES[mode]}",
+        )
+        for size, values in curve.items():
+            axes.plot([size] * len(values), values, ".", color=colour, alpha=0.35)
+        find = largest_without_loss if accuracy else smallest_above_first
+        threshold = find(curve) if curve else None
+        if threshold is not None:
+            axes.axvline(threshold, color=colour, linestyle=":", linewidth=1.2)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("batch size")
+    axes.set_ylabel(label)
+    if not accuracy:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
+
+
+def _accuracy(curve: Curve) -> str:
+    found = largest_without_loss(curve)
+    if found is None:
+        return "one seed, or seeds without any spread, cannot tell where it falls"
+    if found == max(curve):
+        return f"not significantly below the best at any size up to {found:,}"
+    return f"{found:,} is the largest batch size not significantly below the best"
+
+
+def _sharpness(curve: Curve) -> str:
+    found = smallest_above_first(curve)
+    if found is None:
+        return f"at no batch size significantly above that of {min(curve):,}"
+    return f"{found:,} is the smallest batch size significantly above {min(curve):,}"

@@ -1,0 +1,324 @@
+"""Tables 2 to 4 of arXiv:1609.04836 beside ours, and a verdict for every pair of their cells."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+from typing import Any, NamedTuple
+
+from bsexp import keskar2017
+from bsexp.report import tables
+from bsexp.report.answer import LEVEL
+from bsexp.report.measures import MODES, SEARCHES
+from bsexp.report.summary import welch
+
+FACTOR = 3.0
+GROUPS = ("SB", "LB")
+PAPERS_SEARCH = "lbfgsb"
+RULE = (
+    "A verdict is about a pair of cells, SB and LB of one measure. “Same direction”: the paper's SB and LB differ, and ours differ "
+    f"the same way in a one-sided Welch test at {100 * LEVEL:.0f} % over seeds, for accuracies as for φ. “Ratio within a factor {FACTOR:g}”, "
+    f"for φ only: mean LB / mean SB is at most {FACTOR:g} times above or below the paper's. “Not reproduced”: neither, though it could "
+    "be tested. “Cannot be told”: one seed, or seeds without any spread, allow no test, and the ratio does not decide; or the paper's two "
+    "values are equal. “Not run here”: there is no value in both groups. No correction for the number of tests."
+)
+SAME, RATIO = "same direction", f"ratio within a factor {FACTOR:g}"
+BOTH = f"{SAME}, {RATIO}"
+FAILED, UNKNOWN, NOT_RUN = "not reproduced", "cannot be told", "not run here"
+VERDICTS = (BOTH, SAME, RATIO, FAILED, UNKNOWN, NOT_RUN)
+
+
+class Cell(NamedTuple):
+    """A pair of cells of the paper's tables.
+
+    Attributes:
+        table: 2, 3 or 4.
+        label: in words.
+        published: name of its measure in `keskar2017.values`.
+        scale: what a value is multiplied by to be shown.
+        ours: (mode, search, name of the measure) of each way in which it is measured here; no search of an accuracy.
+    """
+
+    table: int
+    label: str
+    published: str
+    scale: float
+    ours: tuple[tuple[str, str, str], ...]
+
+
+def _accuracy(split: str, label: str) -> Cell:
+    name = f"{split}_accuracy"
+    ours = (("running", "", name), ("batch", "", f"{name}/batch"))
+    return Cell(2, label, name, 100.0, ours)
+
+
+def _sharpness(table: int, space: str, epsilon: str) -> Cell:
+    name = f"sharpness/{space}/{epsilon}"
+    ours = tuple(
+        (mode, search, f"{name}/{mode}{suffix}")
+        for mode in ("batch", "running")
+        for search, suffix in ((PAPERS_SEARCH, f"/{PAPERS_SEARCH}"), ("best", ""))
+    )
+    published = f"{name}/batch/{PAPERS_SEARCH}"
+    return Cell(table, f"φ, ε = {epsilon}", published, 1.0, ours)
+
+
+CELLS = (
+    _accuracy("train", "training accuracy, %"),
+    _accuracy("test", "test accuracy, %"),
+    *(
+        _sharpness(table, space, epsilon)
+        for table, space in ((3, "full"), (4, "subspace"))
+        for epsilon in ("1e-3", "5e-4")
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One pair of cells, measured in one way, as text.
+
+    Attributes:
+        table: 2, 3 or 4.
+        network: name of the network, or of a study that the paper has not.
+        label: the measure in words.
+        mode: of batch norm.
+        search: lbfgsb, best for the larger of both, or empty for accuracies.
+        paper: SB and LB; empty where the paper has none.
+        ours: SB and LB with their n.
+        ratios: mean LB / mean SB of the paper and of ours; empty for accuracies.
+        p_value: of the test; empty where there is none.
+        verdict: one of `VERDICTS`, or the outcome of the test where the paper has no value.
+    """
+
+    table: int
+    network: str
+    label: str
+    mode: str
+    search: str
+    paper: tuple[str, str]
+    ours: tuple[str, str]
+    ratios: tuple[str, str]
+    p_value: str
+    verdict: str
+
+    @property
+    def closest(self) -> bool:
+        """Whether it is measured as the paper's cell seems to have been: by L-BFGS-B with the statistics of the batch."""
+        return (self.mode, self.search) in {("running", ""), ("batch", PAPERS_SEARCH)}
+
+    @property
+    def way(self) -> str:
+        """The search in words."""
+        return {"best": "larger of both", "": ""}.get(
+            self.search, SEARCHES.get(self.search, "")
+        )
+
+
+def rows(network: str, summary: Mapping[str, Any] | None) -> Iterator[Row]:
+    """Yield the rows of a network of the paper, one a cell where it was not run here (None), in the paper's order."""
+    published = keskar2017.values(network)
+    for cell in CELLS:
+        paper = tuple(published[group][cell.published] for group in GROUPS)
+        ways = list(_ways(cell, summary)) or [(*cell.ours[0][:2], ([], []))]
+        for mode, search, ours in ways:
+            yield _row(cell, network, (mode, search), ours, paper)
+
+
+def rows_beyond(summary: Mapping[str, Any], title: str) -> Iterator[Row]:
+    """Yield the rows of a study of SB and LB that the paper has not; what is tested is that SB is better and LB sharper."""
+    for cell in CELLS:
+        for mode, search, ours in _ways(cell, summary):
+            yield _row(cell, title, (mode, search), ours, None)
+
+
+def verdict(
+    ours: Sequence[Sequence[float]],
+    paper: Sequence[tuple[float, float]],
+    *,
+    ratio_counts: bool,
+) -> tuple[str, float]:
+    """Return the verdict and the p-value of the test.
+
+    Args:
+        ours: finite values of SB and of LB, one a seed.
+        paper: (mean, deviation) of SB and of LB.
+        ratio_counts: whether the ratio of the means is looked at: for φ, not for accuracies.
+    """
+    if not all(ours):
+        return NOT_RUN, math.nan
+    (small, _), (large, _) = paper
+    p_value = math.nan
+    if small != large:
+        p_value = welch(*(ours if small > large else reversed(ours)))
+    near = ratio_counts and _near(_ratio(*map(_mean, ours)), large / small)
+    if p_value < LEVEL:
+        return (BOTH if near else SAME), p_value
+    if near:
+        return RATIO, p_value
+    return (UNKNOWN if math.isnan(p_value) else FAILED), p_value
+
+
+def counts(found: Sequence[Row]) -> str:
+    """Count the verdicts of some rows, those that were not run here apart."""
+    numbers = {each: sum(row.verdict == each for row in found) for each in VERDICTS}
+    return "; ".join(f"{n} {each}" for each, n in numbers.items() if n)
+
+
+def mode_matters(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say, from the numbers of some networks, how much the batch-norm mode changes φ, its ratio and the test accuracy."""
+    pairs = list(_in_both_modes(summaries))
+    if not pairs:
+        return "No φ has been measured in both batch-norm modes yet."
+    parts = []
+    for i, group in enumerate(GROUPS):
+        factors = [running[i] / batch[i] for running, batch in pairs]
+        parts.append(f"{_range(factors)} at {group}")
+    contrasts = {
+        mode: [each[at][1] / each[at][0] for each in pairs]
+        for at, mode in enumerate(MODES)
+    }
+    ratios = [
+        f"{_range(contrasts[mode])} with {words}" for mode, words in MODES.items()
+    ]
+    return (
+        f"Measured with running averages, φ is larger than with the statistics of the batch by these factors: {'; '.join(parts)} "
+        f"(smallest, median and largest of {len(pairs)} means: networks, spaces and ε; the larger of both searches). LB / SB is "
+        f"{'; '.join(ratios)}. {_accuracies(summaries)}"
+    )
+
+
+def mode_verdicts(found: Sequence[Row]) -> str:
+    """Say how many verdicts depend on the batch-norm mode."""
+    by_pair: dict[tuple[str, int, str, str], set[str]] = {}
+    modes: dict[tuple[str, int, str, str], set[str]] = {}
+    for row in found:
+        if row.verdict != NOT_RUN:
+            pair = row.network, row.table, row.label, row.search
+            by_pair.setdefault(pair, set()).add(row.verdict)
+            modes.setdefault(pair, set()).add(row.mode)
+    both = [pair for pair in by_pair if len(modes[pair]) == len(MODES)]
+    differ = sum(len(by_pair[pair]) > 1 for pair in both)
+    if not both:
+        return ""
+    return f"The verdict depends on the mode in {differ} of {len(both)} pairs of cells and ways of searching."
+
+
+def _row(
+    cell: Cell,
+    network: str,
+    way: tuple[str, str],
+    ours: tuple[list[float], ...],
+    paper: tuple[tuple[float, float], ...] | None,
+) -> Row:
+    is_ratio = cell.table > 2
+    expected = paper or ((0.0, 0.0), (1.0, 0.0))[:: 1 if is_ratio else -1]
+    found, p_value = verdict(
+        ours, expected, ratio_counts=is_ratio and paper is not None
+    )
+    if paper is None and found == FAILED:
+        found = "no significant difference that way"
+    if paper is None and found == SAME:
+        found = "LB sharper" if is_ratio else "SB better"
+    scaled = [[cell.scale * value for value in values] for values in ours]
+    return Row(
+        cell.table,
+        network,
+        cell.label,
+        *way,
+        paper=tuple(
+            tables.quoted(cell.scale * mean, cell.scale * std) for mean, std in paper
+        )
+        if paper
+        else ("", ""),
+        ours=tuple(_text(values) for values in scaled),
+        ratios=(
+            _times(_ratio(paper[0][0], paper[1][0])) if paper and is_ratio else "",
+            _times(_ratio(*map(_mean, ours))) if is_ratio else "",
+        ),
+        p_value="" if math.isnan(p_value) else _p(p_value),
+        verdict=found,
+    )
+
+
+def _ways(
+    cell: Cell, summary: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str, tuple[list[float], ...]]]:
+    """Yield (mode, search, values of SB and LB) of every way in which a pair was measured, in one group at least."""
+    for mode, search, name in cell.ours:
+        ours = tuple(_values(summary, group, name) for group in GROUPS)
+        if any(ours):
+            yield mode, search, ours
+
+
+def _values(summary: Mapping[str, Any] | None, group: str, name: str) -> list[float]:
+    entry = ((summary or {}).get("groups", {}).get(group) or {}).get(name)
+    return [v for v in entry["values"] if math.isfinite(v)] if entry else []
+
+
+def _in_both_modes(
+    summaries: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[list[float], list[float]]]:
+    """Yield ([SB, LB] in mode running, [SB, LB] in mode batch) of the means of each φ that is above zero in all four."""
+    for summary in summaries.values():
+        for cell in CELLS:
+            names = {mode: name for mode, search, name in cell.ours if search == "best"}
+            found = [
+                [_mean(_values(summary, group, names[mode])) for group in GROUPS]
+                for mode in MODES
+                if names
+            ]
+            if found and all(mean > 0 for means in found for mean in means):
+                yield found[0], found[1]
+
+
+def _accuracies(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    gaps = [
+        100 * abs(running - batch)
+        for summary in summaries.values()
+        for group in GROUPS
+        for running, batch in [
+            [
+                _mean(_values(summary, group, f"test_accuracy{suffix}"))
+                for suffix in ("", "/batch")
+            ]
+        ]
+        if math.isfinite(running - batch)
+    ]
+    if not gaps:
+        return "No test accuracy was measured in both modes."
+    return f"The mean test accuracy changes by at most {max(gaps):.2f} points."
+
+
+def _range(values: list[float]) -> str:
+    ends = min(values), median(values), max(values)
+    return ", ".join(map(_times, ends))
+
+
+def _near(ratio: float, other: float) -> bool:
+    return ratio > 0 and 1 / FACTOR <= ratio / other <= FACTOR
+
+
+def _ratio(small: float, large: float) -> float:
+    return large / small if small else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else math.nan
+
+
+def _text(values: list[float]) -> str:
+    if not values:
+        return tables.ABSENT
+    spread = stdev(values) if len(values) > 1 else math.nan
+    return f"{tables.spread(fmean(values), spread)} ({len(values)})"
+
+
+def _times(ratio: float) -> str:
+    if not math.isfinite(ratio):
+        return tables.ABSENT
+    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"
+
+
+def _p(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"

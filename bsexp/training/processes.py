@@ -1,0 +1,129 @@
+"""Several processes that train together: how they find each other, and how the first one leads.
+
+Process 0 runs the study: it decides what is trained, measures and writes results. The others wait for its messages and train
+with it; each writes a part of the checkpoints, so all must see the same folder.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+# JAX has no public way to wait for a message: a collective on CPU gives up after 30 s, and measuring takes longer.
+from jax._src.distributed import global_state
+
+from bsexp.training import interruption
+
+WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
+
+
+def launcher(variables: Mapping[str, str]) -> str:
+    """Return the launcher that started this process as one of several, as JAX knows them; "" where none did.
+
+    JAX finds the coordinator and the others by itself then. Open MPI from version 5 on is not among them.
+
+    Args:
+        variables: of the environment.
+    """
+
+    def several(name: str) -> bool:
+        return int(variables.get(name, "1")) > 1
+
+    if "SLURM_STEP_NODELIST" in variables and several("SLURM_NTASKS"):
+        return "slurm"
+    if "OMPI_MCA_orte_hnp_uri" in variables and several("OMPI_COMM_WORLD_SIZE"):
+        return "ompi"
+    if "KUBERNETES_SERVICE_HOST" in variables and "JOB_COMPLETION_INDEX" in variables:
+        return "k8s"
+    if "," in variables.get("TPU_WORKER_HOSTNAMES", "") or _on_tpu():
+        return "tpu"
+    return ""
+
+
+def _on_tpu() -> bool:
+    """Say whether this machine has TPUs; of its slice it may be one machine or the only one, JAX asks."""
+    chips = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None
+
+
+def join(place: tuple[str, int, int] | None) -> None:
+    """Join the other processes, those of the command line or those of the launcher; alone where there are none.
+
+    Call it before anything is computed.
+
+    Args:
+        place: HOST:PORT of process 0, how many processes there are, and which this one is; None: ask the launcher.
+
+    Raises:
+        RuntimeError: they were not all there within five minutes.
+    """
+    if place is not None:
+        jax.distributed.initialize(*place)
+    elif launcher(os.environ):
+        jax.distributed.initialize()
+
+
+def leads() -> bool:
+    """Say whether this process is the one that runs the study."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """End this process at once where it fails among several, or another one is gone; alone, raise as ever.
+
+    JAX would first wait five minutes for the others, which wait for this one in a collective; this way they see that it is gone.
+    """
+    try:
+        yield
+    except interruption.Interrupted:  # agreed on by all
+        raise
+    except BaseException as error:
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            reason = str(error).partition("\n")[0]
+            sys.stderr.write(
+                f"another process has failed or is gone ({reason}); start all of them again: the same command goes on from here\n"
+            )
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+class Line:
+    """The messages of process 0 to the others, in order."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def tell(self, **message: Any) -> None:
+        """Send a message of JSON to every other process; nothing where there is none."""
+        if jax.process_count() > 1:
+            global_state.client.key_value_set(self._next(), json.dumps(message))
+
+    def listen(self) -> dict[str, Any]:
+        """Wait for the next message.
+
+        Raises:
+            jax.errors.JaxRuntimeError: process 0 is gone.
+        """
+        key = self._next()
+        while True:
+            try:
+                return json.loads(global_state.client.blocking_key_value_get(key, WAIT))
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+
+    def _next(self) -> str:
+        self._number += 1
+        return f"bsexp/{self._number}"

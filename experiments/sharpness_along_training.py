@@ -1,0 +1,61 @@
+"""When do large and small batches part: how sharp is the loss along training?
+
+Source: Keskar, Mudigere, Nocedal, Smelyanskiy, Tang, "On Large-Batch Training for Deep Learning:
+Generalization Gap and Sharp Minima", ICLR 2017, arXiv:1609.04836; Figure 6: sharpness against training loss
+along training, small batches and large.
+
+F1 on MNIST with ADAM, learning rate 1e-3, small batches (SB, 256) and large ones (LB, 10 % of the training set) from the
+same start, for 20 epochs. After chosen epochs the state is kept in the run's folder and measured as the end is: sharpness
+on 5 000 examples, by L-BFGS-B as in the paper and by sign ascent; the largest eigenvalue of the Hessian, plain and
+divided by ADAM's second moments beside the limit 38 / eta of the adaptive edge of stability (arXiv:2207.14484); the norms
+of the full gradient and of the update that it would make; the gradient noise scale. The paper shows F2 and C1.
+The loss is f(x) of the definition of sharpness, at the point itself, not the running mean over an epoch.
+
+    python -m bsexp.main --config=experiments/sharpness_along_training.py          about 35 minutes on two CPU cores (estimated)
+    python -m bsexp.main --config=experiments/sharpness_along_training.py:smoke    under a minute: does it run here?
+
+An epoch named after a run has trained past it needs that run trained again: its old results are set aside.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """Return the study; ``arg`` is empty or ``smoke``."""
+    if arg not in {"", "smoke"}:
+        raise ValueError(f"unknown argument {arg!r}; valid: smoke")
+    config = ConfigDict()
+    config.question = (
+        "How sharp is the loss along training, with small and large batches?"
+    )
+    config.source = "Keskar et al. 2017, arXiv:1609.04836, Figure 6: F1 on mnist"
+    config.groups = {"SB": {"batch": {"size": 256}}, "LB": {"batch": {"size": "10%"}}}
+    config.compare = ("SB", "LB")
+    config.measure = {
+        "probes": ("evaluation", "sharpness"),
+        "sharpness": {
+            "epsilons": (1e-3,),
+            "running_examples": 5_000,
+            "batch_examples": 5_000,
+        },
+        "hessian": {"examples": 5_000, "preconditioned": True},
+        "noise_scale": {"groups": 50},
+        "along": {"epochs": (0, 1, 2, 5, 10, 20)},
+    }
+    if arg == "smoke":
+        config.seeds = 1
+        config.data = {"train_size": 2_000}
+        config.train = {"epochs": 2}
+        config.groups.SB.batch.size = 50
+        config.measure.modes = ("batch",)
+        config.measure.sharpness.update(
+            {"batch_examples": 500, "lbfgsb_iterations": 2, "ascent_steps": 2}
+        )
+        config.measure.hessian.update(
+            {"examples": 500, "trace_probes": 2, "lanczos_iterations": 10}
+        )
+        config.measure.along = {
+            "epochs": (0, 1, 2),
+            "probes": ("update", "hessian", "sharpness"),
+        }
+    return config

@@ -1,0 +1,111 @@
+"""Accuracy and sharpness against the batch size: known thresholds, and which studies have them."""
+
+import numpy as np
+import pytest
+
+from bsexp import report, results
+from bsexp.report import batch_sizes, folder
+
+SIZES = (16, 256, 4_000)
+ACCURACY = {16: 0.97, 256: 0.98, 4_000: 0.95}
+SHARPNESS = {16: 1.0, 256: 1.05, 4_000: 80.0}
+SPREAD = (-0.01, 0.0, 0.01)  # relative, by seed
+
+
+@pytest.fixture
+def swept(study):
+    """The artificial study as one of three batch sizes, three seeds each, with values known by heart."""
+    runs = []
+    for (group, seed), size in zip(study.runs, [16, 256] * 3, strict=True):
+        runs.append((study.run(group, seed), size, seed))
+    for seed in range(3):
+        place = study.path / "runs" / f"large-{seed}"
+        place.mkdir()
+        for file in study.run("LB", seed).glob("*.json*"):
+            (place / file.name).write_bytes(file.read_bytes())
+        runs.append((place, 4_000, seed))
+    for place, size, seed in runs:
+        factor = 1 + SPREAD[seed]
+        values = {
+            "test_accuracy": ACCURACY[size] * (1 + SPREAD[seed] / 10),
+            "sharpness/full/1e-3/running": SHARPNESS[size] * factor,
+        }
+        found = {
+            name: {
+                "settings": {},
+                "values": {name: value},
+                "detail": {},
+                "seconds": 1.0,
+            }
+            for name, value in values.items()
+        }
+        results.write_points(place, {None: found})
+    study.study(
+        comparison=None,
+        reference={},
+        config={"groups": {f"B{size}": {"batch": {"size": size}} for size in SIZES}},
+        runs=[
+            {"run": place.name, "group": f"B{size}", "seed": seed, "batch_size": size}
+            for place, size, seed in runs
+        ],
+    )
+    return study
+
+
+def test_the_thresholds_are_where_the_rule_puts_them(swept):
+    said = list(batch_sizes.thresholds(folder.read(swept.path)))
+    assert said == [
+        "Test accuracy, %, batch norm: running averages: 256 is the largest batch size not significantly below the best.",
+        "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16.",
+    ]
+
+
+def test_thresholds_of_curves_known_by_heart():
+    seeds = np.array([-0.1, 0.0, 0.1])
+    flat = {size: list(1 + seeds) for size in SIZES}
+    assert batch_sizes.largest_without_loss(flat) == 4_000
+    assert batch_sizes.smallest_above_first(flat) is None
+    falling = {16: list(3 + seeds), 256: list(2 + seeds), 4_000: list(1 + seeds)}
+    assert batch_sizes.largest_without_loss(falling) == 16
+    rising = {16: list(1 + seeds), 256: list(1.1 + seeds), 4_000: list(9 + seeds)}
+    assert batch_sizes.smallest_above_first(rising) == 4_000
+    single = {size: [float(size)] for size in SIZES}
+    assert batch_sizes.largest_without_loss(single) is None
+    assert batch_sizes.smallest_above_first(single) is None
+
+
+def test_the_figure_shows_means_over_a_logarithmic_axis(swept):
+    drawn = batch_sizes.batch_sizes(folder.read(swept.path))
+    accuracy, sharpness = drawn.axes
+    assert accuracy.get_xscale() == sharpness.get_xscale() == "log"
+    lines = [np.asarray(axes.get_lines()[0].get_xydata(), float) for axes in drawn.axes]
+    np.testing.assert_allclose(lines[0].T, [SIZES, [97, 98, 95]])
+    np.testing.assert_allclose(lines[1].T, [SIZES, [1, 1.05, 80]])
+
+
+def test_the_page_has_the_figure_and_its_thresholds(swept):
+    report.build(swept.path)
+    page = (swept.path / "report.html").read_text()
+    assert 'id="figure-batch_sizes"' in page
+    assert "256 is the largest batch size not significantly below the best" in page
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"B16": {"batch": {"size": 16}}, "B256": {"batch": {"size": 256, "ghost": 16}}},
+        {"B16": {"batch": {"size": 16}}, "B256": {"optimizer": {"learning_rate": 1}}},
+        {"B16": {}},
+    ],
+)
+def test_groups_that_differ_in_more_have_no_such_figure(swept, groups):
+    swept.study(config={"groups": groups})
+    study = folder.read(swept.path)
+    assert batch_sizes.batch_sizes(study) is None
+    assert list(batch_sizes.thresholds(study)) == []
+
+
+def test_two_sizes_are_no_curve(study):
+    groups = {"SB": {"batch": {"size": 100}}, "LB": {"batch": {"size": 1_000}}}
+    study.study(config={"groups": groups})
+    assert batch_sizes.batch_sizes(folder.read(study.path)) is None

@@ -1,0 +1,107 @@
+"""What a report makes of measures at other scales of the parameters."""
+
+import pytest
+
+from bsexp import report, results
+from bsexp.report import folder, invariance
+
+PHI, KEPT = "sharpness/full/1e-3/running", "flatness/adaptive/running"
+# LB's value at the scales 1, 2 and 4, in units of SB's as trained.
+CURVES = {
+    PHI: (5.0, 1.2, 0.5),
+    KEPT: (5.0, 5.0, 5.1),
+    "hessian/trace/running": (5.0, 4.0, 3.0),
+    "train_loss": (1.0, 1.0, 1.0),
+}
+
+
+def scaled(group, seed, factor, index):
+    share = 1 + seed / 10
+    measures = {
+        name: share * (curve[index] if group == "LB" else 1.0)
+        for name, curve in CURVES.items()
+    }
+    measures[f"{PHI}/lbfgsb"] = 77.0
+    detail = {"factor": factor, "measures": measures}
+    return {"settings": {}, "values": {}, "detail": detail, "seconds": 1.0}
+
+
+@pytest.fixture
+def measured(study):
+    for group, seed in study.runs:
+        place = study.run(group, seed)
+        points = results.points(place)
+        for index, factor in enumerate((1, 2, 4)):
+            points[None][f"invariance/{factor}"] = scaled(group, seed, factor, index)
+        results.write_points(place, points)
+    return study
+
+
+def table(study):
+    return {row.label: row for row in invariance.rescalings(folder.read(study.path))}
+
+
+def test_the_table_is_at_the_smallest_scale_at_which_phi_calls_lb_flatter_at_every_seed(
+    measured,
+):
+    rows = table(measured)
+    phi = rows["φ, full space, ε = 1e-3"]
+    assert (phi.baseline, phi.compared, phi.rescaled) == (
+        "1.10 ± 0.10", "5.50 ± 0.50", "0.550 ± 0.050",
+    )  # fmt: skip
+    assert {row.factor for row in rows.values()} == {"4"}
+    assert {label.split(",")[0]: row.verdict for label, row in rows.items()} == {
+        "φ": "fooled",
+        "largest in the ball relative to |x| (adaptive)": "unchanged",
+        "trace of the Hessian": "changed",
+        "Training loss": "unchanged",
+    }
+
+
+def test_one_seed_at_which_phi_is_not_below_moves_it_to_the_largest_scale(measured):
+    place = measured.run("SB", 1)
+    points = results.points(place)
+    points[None]["invariance/1"]["detail"]["measures"][PHI] = 0.1
+    results.write_points(place, points)
+    assert {row.factor for row in table(measured).values()} == {"4"}
+    assert table(measured)["φ, full space, ε = 1e-3"].verdict == "fooled"
+    points[None]["invariance/1"]["detail"]["measures"][PHI] = 2.0
+    results.write_points(place, points)
+    for seed in (0, 2):
+        place = measured.run("SB", seed)
+        points = results.points(place)
+        points[None]["invariance/1"]["detail"]["measures"][PHI] = 2.0
+        results.write_points(place, points)
+    assert {row.factor for row in table(measured).values()} == {"2"}
+
+
+def test_the_page_has_the_figure_and_the_table(measured):
+    report.build(measured.path)
+    assert (measured.path / "figures" / "invariance.svg").exists()
+    page = (measured.path / "report.html").read_text()
+    assert "Which measures a change of scale fools" in page
+    assert ">fooled<" in page
+
+
+def test_a_curve_is_the_mean_over_seeds_relative_to_the_value_as_trained(measured):
+    figure = invariance.invariance(folder.read(measured.path))
+    (panel,) = figure.axes
+    lines = {tuple(line.get_xdata()): [] for line in panel.lines}
+    for line in panel.lines:
+        lines[tuple(line.get_xdata())].append(list(line.get_ydata()))
+    curves = lines[1, 2, 4]
+    assert pytest.approx([1, 0.24, 0.1]) in curves
+    assert pytest.approx([1, 1, 1.02]) in curves
+    levels = [y for x, ys in lines.items() if x != (1, 2, 4) for y in ys]
+    assert levels == [pytest.approx([0.2, 0.2])]
+
+
+def test_nothing_is_said_where_nothing_was_measured_or_a_record_is_damaged(study):
+    assert table(study) == {}
+    assert invariance.invariance(folder.read(study.path)) is None
+    place = study.run("LB", 0)
+    points = results.points(place)
+    points[None]["invariance/2"] = {"detail": {"factor": None, "measures": [1]}}
+    results.write_points(place, points)
+    assert table(study) == {}
+    assert invariance.invariance(folder.read(study.path)) is None

@@ -1,0 +1,141 @@
+"""The rule of the verdicts on numbers whose verdict is known, and the paper's tables beside ours."""
+
+import pytest
+from scipy import stats
+
+from bsexp import keskar2017
+from bsexp.report import verdicts
+
+FLAT, SHARP = [1.0, 1.2, 0.8], [150.0, 170.0, 160.0]
+PAPER = ((1.23, 0.83), (205.14, 69.52))
+
+
+def judge(small, large, paper=PAPER, *, ratio_counts=True):
+    return verdicts.verdict((small, large), paper, ratio_counts=ratio_counts)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "expected"),
+    [
+        (FLAT, SHARP, verdicts.BOTH),
+        (FLAT, [20.0, 22.0, 21.0], verdicts.SAME),  # 21 times, the paper 167
+        ([1.0, 1.0], [2.0, 300.0], verdicts.RATIO),  # 151 times, far from significant
+        (SHARP, FLAT, verdicts.FAILED),  # significant the other way round
+        (FLAT, [1.1, 0.9, 1.0], verdicts.FAILED),
+        ([1.0], [160.0], verdicts.RATIO),  # one seed: no test
+        ([1.0], [10.0], verdicts.UNKNOWN),
+        ([1.0, 1.0], [10.0, 10.0], verdicts.UNKNOWN),  # no spread: no test
+        ([], SHARP, verdicts.NOT_RUN),
+        (FLAT, [], verdicts.NOT_RUN),
+    ],
+)
+def test_the_verdict_on_phi_follows_the_stated_rule(small, large, expected):
+    assert judge(small, large)[0] == expected
+
+
+@pytest.mark.parametrize(("factor", "near"), [(2.9, True), (3.1, False)])
+def test_a_ratio_is_near_up_to_a_factor_of_three_either_way(factor, near):
+    paper_ratio = PAPER[1][0] / PAPER[0][0]
+    for ratio in (paper_ratio * factor, paper_ratio / factor):
+        assert (judge([1.0], [ratio])[0] == verdicts.RATIO) == near
+
+
+def test_the_direction_of_an_accuracy_is_the_papers_and_its_ratio_never_counts():
+    better, worse = [0.982, 0.983, 0.984], [0.978, 0.977, 0.979]
+    falls, rises = ((0.98, 0.0), (0.97, 0.0)), ((0.97, 0.0), (0.98, 0.0))
+    assert judge(better, worse, falls, ratio_counts=False)[0] == verdicts.SAME
+    assert judge(better, worse, rises, ratio_counts=False)[0] == verdicts.FAILED
+    assert judge(worse, better, rises, ratio_counts=False)[0] == verdicts.SAME
+
+
+def test_where_the_paper_has_no_difference_no_direction_can_be_told():
+    equal = ((99.99, 0.04), (99.99, 0.01))
+    assert judge(FLAT, SHARP, equal, ratio_counts=False)[0] == verdicts.UNKNOWN
+
+
+def test_the_p_value_is_scipys_one_sided_welch_test():
+    expected = stats.ttest_ind(SHARP, FLAT, equal_var=False, alternative="greater")
+    assert judge(FLAT, SHARP)[1] == pytest.approx(expected.pvalue)
+
+
+def summary(**groups):
+    """A summary in which every measure named has these values: SB={"name": [..]}."""
+    return {
+        "groups": {
+            name: {"batch_size": 1}
+            | {measure: {"values": values} for measure, values in measures.items()}
+            for name, measures in groups.items()
+        }
+    }
+
+
+def test_every_pair_of_the_papers_cells_has_a_row_though_nothing_was_run():
+    for network in keskar2017.NETWORKS:
+        rows = list(verdicts.rows(network, None))
+        assert [row.table for row in rows] == [2, 2, 3, 3, 4, 4]
+        assert {row.verdict for row in rows} == {verdicts.NOT_RUN}
+    first = next(iter(verdicts.rows("C2", None)))
+    assert first.paper == ("99.99 ± 0.04", "99.99 ± 0.01")
+
+
+def test_each_way_of_measuring_has_its_own_row_and_the_papers_is_marked():
+    name = "sharpness/full/1e-3"
+    small = {f"{name}/batch/lbfgsb": FLAT, f"{name}/batch": FLAT}
+    large = {f"{name}/batch/lbfgsb": SHARP, f"{name}/batch": [9.0, 9.5, 8.5]}
+    rows = [
+        row
+        for row in verdicts.rows("F1", summary(SB=small, LB=large))
+        if row.verdict != verdicts.NOT_RUN
+    ]
+    assert [(row.mode, row.search, row.closest) for row in rows] == [
+        ("batch", "lbfgsb", True),
+        ("batch", "best", False),
+    ]
+    assert [row.verdict for row in rows] == [verdicts.BOTH, verdicts.SAME]
+    assert rows[0].ours == ("1.00 ± 0.20 (3)", "160 ± 10 (3)")
+    assert rows[0].ratios == ("167", "160")
+
+
+def test_accuracies_are_shown_in_per_cent_like_the_papers():
+    values = {"test_accuracy": [0.98, 0.981]}
+    row = next(
+        row
+        for row in verdicts.rows("F1", summary(SB=values, LB=values))
+        if row.verdict != verdicts.NOT_RUN
+    )
+    assert (row.paper[0], row.ours[0]) == ("98.03 ± 0.07", "98.050 ± 0.071 (2)")
+
+
+def test_a_study_that_the_paper_has_not_is_tested_but_gets_no_verdict_of_the_paper():
+    small = {"test_accuracy": [0.9, 0.91], "sharpness/full/1e-3/batch": FLAT}
+    large = {"test_accuracy": [0.8, 0.81], "sharpness/full/1e-3/batch": SHARP}
+    accuracy, sharpness = verdicts.rows_beyond(summary(SB=small, LB=large), "other")
+    assert (accuracy.verdict, sharpness.verdict) == ("SB better", "LB sharper")
+    assert accuracy.paper == sharpness.paper == ("", "")
+    swapped = list(verdicts.rows_beyond(summary(SB=large, LB=small), "other"))
+    assert not {row.verdict for row in swapped} & set(verdicts.VERDICTS)
+    assert {row.verdict for row in swapped} == {"no significant difference that way"}
+
+
+def test_how_much_the_mode_matters_is_computed_from_the_means():
+    name = "sharpness/full/1e-3"
+    small = {f"{name}/running": [20.0, 40.0], f"{name}/batch": [3.0]}
+    large = {f"{name}/running": [3000.0], f"{name}/batch": [60.0]}
+    small |= {"test_accuracy": [0.98], "test_accuracy/batch": [0.977]}
+    said = verdicts.mode_matters({"F1": summary(SB=small, LB=large)})
+    assert "10, 10, 10 at SB; 50, 50, 50 at LB" in said
+    assert "LB / SB is 100, 100, 100 with running averages; 20, 20, 20 with" in said
+    assert "changes by at most 0.30 points" in said
+    nothing = verdicts.mode_matters({"F1": {}})
+    assert nothing == "No φ has been measured in both batch-norm modes yet."
+
+
+def test_verdicts_that_depend_on_the_mode_are_counted():
+    name = "sharpness/full/1e-3"
+    small = {f"{name}/running": FLAT, f"{name}/batch": FLAT}
+    large = {f"{name}/running": SHARP, f"{name}/batch": FLAT}
+    rows = list(verdicts.rows("F1", summary(SB=small, LB=large)))
+    assert "in 1 of 1 pairs" in verdicts.mode_verdicts(rows)
+    assert verdicts.counts(rows) == (
+        "1 same direction, ratio within a factor 3; 1 not reproduced; 5 not run here"
+    )

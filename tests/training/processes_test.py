@@ -1,0 +1,191 @@
+"""Two real processes train together and end where one does."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bsexp import results
+from bsexp.training import processes
+
+ROOT = Path(__file__).parent.parent.parent
+# F1 on a subset, batch norm over ghost batches; two seeds, so that a row of the mesh can lie in
+# each process. Sums in a fixed order: the same bits, however many devices and processes there are.
+STUDY = (
+    "--config=experiments/sharp_minima.py:smoke",
+    "--config.data.train_size=6400",
+    "--config.batch.size=320",
+    "--config.batch.ghost=40",
+    "--config.execution.deterministic_reduction=True",
+    "--config.seeds=2",
+    "--config.train.checkpoint_every=1",
+    "--config.train.steps_per_dispatch=5",
+    "--config.measure.probes=('evaluation','distance')",
+)
+
+
+def address():
+    """Return HOST:PORT with a port that is free."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def started(mnist_dir, folder, *words, number, devices):
+    """Start a study in a number of processes, each with as many devices; none is left behind."""
+    place = f"--coordinator={address()}", f"--processes={number}"
+    began = []
+    for i in range(number):
+        several = [*place, f"--process={i}"] if number > 1 else []
+        began.append(
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-W", "error", "-m", "bsexp.main", *STUDY),
+                    *(f"--workdir={folder}", *words, *several),
+                ],
+                cwd=ROOT,
+                env={
+                    **os.environ,
+                    "TFDS_DATA_DIR": str(mnist_dir),
+                    "JAX_NUM_CPU_DEVICES": str(devices),
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        yield began
+    finally:
+        for each in began:
+            each.kill()
+            each.communicate()
+
+
+def finished(began):
+    """Wait for all; return their exit codes, outputs and errors."""
+    spoken = [each.communicate(timeout=200) for each in began]
+    return [each.returncode for each in began], *map(list, zip(*spoken, strict=True))
+
+
+def rows(folder):
+    """Return what every row of every run says of training, and its test accuracy, by run.
+
+    Not the time; nor the loss on the test set, whose parts the devices add up in no fixed order.
+    """
+    left_out = {"seconds", "test_loss"}
+    return {
+        run.name: [
+            {key: value for key, value in row.items() if key not in left_out}
+            for row in results.read_rows(run / results.CURVES)
+        ]
+        for run in sorted((folder / "runs").iterdir())
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(mnist_dir, tmp_path_factory):
+    """The rows of the study in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    with started(mnist_dir, folder, number=1, devices=1) as began:
+        codes, _, errors = finished(began)
+    assert codes == [0], errors
+    return rows(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("devices", "mesh", "streaming"),
+    [(1, {"population": 1, "data": 2}, True), (2, {"population": 2, "data": 2}, False)],
+    ids=["batches split over processes, streamed", "two runs, each split"],
+)  # fmt: skip
+def test_two_processes_give_the_numbers_of_one(
+    mnist_dir, tmp_path, alone, devices, mesh, streaming
+):
+    words = [f"--config.execution.{key}={value}" for key, value in mesh.items()]
+    words.append(f"--config.data.streaming={streaming}")
+    with started(mnist_dir, tmp_path, *words, number=2, devices=devices) as began:
+        codes, outputs, errors = finished(began)
+    assert codes == [0, 0], errors
+    assert errors == ["", ""]
+    assert "Report:" in outputs[0]
+    assert "Report:" not in outputs[1]  # the leading process alone speaks
+    assert rows(tmp_path) == alone
+    for run in (tmp_path / "runs").iterdir():
+        evidence = results.read_json(run / "env.json")
+        assert evidence["mesh"] == mesh
+        assert evidence["processes"] == 2
+
+
+def wait_for_rows(folder, number):
+    """Wait until a run has written a number of rows."""
+    for _ in range(1_200):
+        if any(
+            len(results.read_rows(file)) >= number
+            for file in folder.glob("runs/*/metrics.jsonl")
+        ):
+            return
+        time.sleep(0.1)
+    pytest.fail("no row was written within two minutes")
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_and_the_same_command_goes_on(
+    mnist_dir, tmp_path
+):
+    longer = "--config.train.epochs=30"
+    with started(mnist_dir, tmp_path, longer, number=2, devices=1) as began:
+        wait_for_rows(tmp_path, 1)
+        began[1].send_signal(signal.SIGTERM)
+        codes, outputs, errors = finished(began)
+    assert codes == [128 + signal.SIGTERM] * 2, errors
+    assert "the same command goes on from here" in outputs[0]
+    # In another number of processes, too: SB and LB of the same length, each with its two seeds.
+    with started(mnist_dir, tmp_path, longer, number=1, devices=2) as began:
+        codes, _, errors = finished(began)
+    assert codes == [0], errors
+    for name, found in rows(tmp_path).items():
+        assert [row["epoch"] for row in found] == list(range(1, 31)), name
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(
+    mnist_dir, tmp_path, alone
+):
+    with started(mnist_dir, tmp_path, number=2, devices=1) as began:
+        wait_for_rows(tmp_path, 1)
+        began[1].kill()
+        codes, _, errors = finished(began)
+    assert codes[0] == 1
+    assert "the same command goes on from here" in errors[0]
+    with started(mnist_dir, tmp_path, number=2, devices=1) as began:
+        codes, _, errors = finished(began)
+    assert codes == [0, 0], errors
+    assert rows(tmp_path) == alone
+
+
+@pytest.mark.parametrize(
+    ("variables", "launcher"),
+    [
+        ({}, ""),
+        ({"SLURM_STEP_NODELIST": "node1", "SLURM_NTASKS": "2"}, "slurm"),
+        # A batch script outside of srun, and a step of one task.
+        ({"SLURM_NTASKS": "2"}, ""),
+        ({"SLURM_STEP_NODELIST": "node1", "SLURM_NTASKS": "1"}, ""),
+        ({"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1", "OMPI_COMM_WORLD_SIZE": "4"}, "ompi"),
+        # Any pod has the first of these, a pod of an indexed job both.
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, ""),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, "k8s"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "tpu"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, ""),
+    ],
+)  # fmt: skip
+def test_launchers_are_known_by_what_they_leave_in_the_environment(variables, launcher):
+    assert processes.launcher(variables) == launcher
