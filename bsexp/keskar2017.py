@@ -79,7 +79,9 @@ NETWORKS = {
 }
 
 
-def values(network: str) -> dict[str, dict[str, Number]]:
+def values(
+    network: str, spaces: tuple[str, ...] = ("full", "subspace")
+) -> dict[str, dict[str, Number]]:
     """Return a network's published values as `config.Reference` holds them: group -> measure -> (mean, deviation).
 
     Accuracies become fractions. The paper does not name the batch-norm mode of its sharpness; the released code uses the
@@ -90,10 +92,12 @@ def values(network: str) -> dict[str, dict[str, Number]]:
     for i, group in enumerate(("SB", "LB")):
         accuracies = {"train_accuracy": i, "test_accuracy": 2 + i}
         found[group] = {
-            name: (row.accuracy[at][0] / 100, row.accuracy[at][1] / 100)
+            name: tuple(round(number / 100, 6) for number in row.accuracy[at])
             for name, at in accuracies.items()
         }
-        for space, numbers in (("full", row.sharpness), ("subspace", row.subspace)):
+        by_space = {"full": row.sharpness, "subspace": row.subspace}
+        for space in spaces:
+            numbers = by_space[space]
             for epsilon, at in (("1e-3", i), ("5e-4", 2 + i)):
                 found[group][f"sharpness/{space}/{epsilon}/batch/lbfgsb"] = numbers[at]
     return found

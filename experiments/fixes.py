@@ -81,7 +81,7 @@ def _shorten(config: ConfigDict) -> None:
         "train": {"epochs": 2},
     }
     config.measure.modes = ("running",)
-    config.measure.hessian.update({"examples": 500, "trace_probes": 2})
+    config.measure.probes = ("evaluation", "sharpness", "flatness")
     config.measure.sharpness.update(
         {"running_examples": 500, "lbfgsb_iterations": 2, "ascent_steps": 2}
     )

@@ -60,7 +60,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.train = {"epochs": 2}
         config.groups.SB.batch.size = 50
         config.measure.modes = ("running",)
-        config.measure.hessian.update({"examples": 500, "trace_probes": 2})
+        config.measure.probes = ("evaluation", "sharpness")
         config.measure.sharpness.update(
             {"running_examples": 500, "lbfgsb_iterations": 2, "ascent_steps": 2}
         )

@@ -103,12 +103,15 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg in VARIANTS:
         return _variant(*VARIANTS[arg])
     network = arg if arg in LENGTHS else "F1"
+    spaces = ("full", "subspace") if arg in LENGTHS else ("full",)
     row = keskar2017.NETWORKS[network]
     config = ConfigDict()
     config.question = (
         "Do large batches find sharper minima, and do these generalise worse?"
     )
-    config.source = f"Keskar et al. 2017, arXiv:1609.04836: {network} on {row.data}"
+    config.source = (
+        f"Keskar et al. 2017, arXiv:1609.04836: {network} on {row.data.upper()}"
+    )
     config.data = {"name": row.data}
     config.model = {"name": network}
     config.batch = {"size": 256}
@@ -117,7 +120,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.reference = {
         "data": row.data,
         "model": network,
-        "values": keskar2017.values(network),
+        "values": keskar2017.values(network, spaces),
     }
     if arg == "smoke":
         config.seeds = 1

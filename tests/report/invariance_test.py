@@ -58,21 +58,32 @@ def test_the_table_is_at_the_smallest_scale_at_which_phi_calls_lb_flatter_at_eve
     }
 
 
-def test_one_seed_at_which_phi_is_not_below_moves_it_to_the_largest_scale(measured):
-    place = measured.run("SB", 1)
-    points = results.points(place)
-    points[None]["invariance/1"]["detail"]["measures"][PHI] = 0.1
-    results.write_points(place, points)
-    assert {row.factor for row in table(measured).values()} == {"4"}
-    assert table(measured)["φ, full space, ε = 1e-3"].verdict == "fooled"
-    points[None]["invariance/1"]["detail"]["measures"][PHI] = 2.0
-    results.write_points(place, points)
-    for seed in (0, 2):
-        place = measured.run("SB", seed)
+def trained(study, **values):
+    """Replace SB's φ as trained by one of each seed: seed0=1.0 and so on."""
+    for name, value in values.items():
+        place = study.run("SB", int(name.removeprefix("seed")))
         points = results.points(place)
-        points[None]["invariance/1"]["detail"]["measures"][PHI] = 2.0
+        points[None]["invariance/1"]["detail"]["measures"][PHI] = value
         results.write_points(place, points)
+
+
+def test_a_scale_at_which_one_seed_is_not_below_is_too_small(measured):
+    trained(measured, seed0=2.0, seed1=2.0, seed2=2.0)
     assert {row.factor for row in table(measured).values()} == {"2"}
+    trained(measured, seed1=1.0)
+    assert {row.factor for row in table(measured).values()} == {"4"}
+
+
+def test_where_phi_is_never_below_at_every_seed_it_is_the_largest_scale(measured):
+    trained(measured, seed1=0.1)
+    assert {row.factor for row in table(measured).values()} == {"4"}
+
+
+def test_where_phi_is_below_already_as_trained_it_is_the_next_scale(measured):
+    trained(measured, seed0=9.0, seed1=9.0, seed2=9.0)
+    rows = table(measured)
+    assert {row.factor for row in rows.values()} == {"2"}
+    assert rows["φ, full space, ε = 1e-3"].verdict == "changed"
 
 
 def test_the_page_has_the_figure_and_the_table(measured):
