@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from bsexp import (
@@ -52,8 +53,8 @@ class Member:
     @property
     def line(self) -> str:
         """The command that runs this study alone."""
-        config = _config(self.experiment, self.name.partition(":")[2])
-        words = f"--config={config}", f"--workdir={self.folder}"
+        given = _config(self.experiment, self.name.partition(":")[2])
+        words = f"--config={given}", f"--workdir={self.folder}"
         return f"python -m bsexp.main {shlex.join(words)}"
 
     @property
@@ -68,7 +69,7 @@ def lead(
     """Show what a collection would cost where the command line asks for that, otherwise run it; raises as `run`."""
     members = open_members(settings, asked, folder)
     if asked.dry_run or asked.print_config:
-        show(members, console)
+        show(members, console, costs=asked.dry_run)
         return 0
     return run(members, settings, asked, folder, console)
 
@@ -91,7 +92,7 @@ def open_members(
         for name, value in asked.overrides
     ]
     errors += [f"config.{name}: unknown field" for name in settings.keys() - {*FIELDS}]
-    if asked.place:
+    if asked.place or jax.process_count() > 1:
         errors.append(
             "--coordinator: a collection runs in one process; its studies, one by one, in several"
         )
@@ -109,12 +110,12 @@ def open_members(
     return members
 
 
-def show(members: Sequence[Member], console: Console) -> None:
-    """Print what every study would cost; nothing is trained and nothing is written."""
+def show(members: Sequence[Member], console: Console, *, costs: bool) -> None:
+    """Print every study, and what it would cost; nothing is trained and nothing is written."""
     for member in members:
         state = member.reason or ("has results" if member.there else "to be computed")
         console.print(f"\n{member.name}: {state}", markup=False, soft_wrap=True)
-        if member.plan is not None:
+        if costs and member.plan is not None:
             dry_run.show(member.plan, console)
 
 
@@ -145,7 +146,7 @@ def run(
     record = {
         "schema": results.SCHEMA,
         "name": asked.experiment.stem,
-        "question": settings["question"],
+        "question": settings.get("question", ""),
         "source": settings.get("source", ""),
         "command": f"python -m bsexp.main --config={_config(asked.experiment, asked.argument)}",
     }

@@ -1,5 +1,6 @@
 """A study: what is missing is computed, what is there is reused."""
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def catalogue() -> door.Catalogue:
         schedule_errors=recipe.schedule_errors,
         rules=tuple(scaling.RULES),
         scaling_error=scaling.error,
-        recipe_errors=recipe.errors,
+        recipe_errors=_recipe_errors,
         whole_epochs=timeline.whole_epochs,
         kept_epochs=lambda folder: results.kept_epochs(Path(folder)),
     )
@@ -52,6 +53,17 @@ def _model_error(base: config.Base) -> str:
     except (ValueError, OSError):  # an error of its own, which the door tells
         return ""
     return models.image_error(base.model.name, base.model.variant, found.image_shape)
+
+
+def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
+    errors = recipe.errors(base, size, number)
+    if len(examples.describe(base.data).image_shape) != 3:
+        errors |= {
+            f"augmentation.{name}": f"{base.data.name} holds vectors, not images"
+            for name, value in dataclasses.asdict(base.augmentation).items()
+            if value
+        }
+    return errors
 
 
 def wanted(

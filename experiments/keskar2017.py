@@ -9,9 +9,9 @@ is reused, so that with the committed results the command trains nothing. Cifar1
 cifar100_like are prepared with scripts/prepare_data.py; a study whose data set is not there is listed as not run here, and so
 are the networks that two CPU cores would train for days, with their estimated hours.
 
-    python -m bsexp.main --config=experiments/keskar2017.py          about ten hours on two CPU cores (--dry_run estimates each)
+    python -m bsexp.main --config=experiments/keskar2017.py          hours on two CPU cores; --dry_run estimates each study
     python -m bsexp.main --config=experiments/keskar2017.py:full     with F2, C2, C3 and C4: for an accelerator
-    python -m bsexp.main --config=experiments/keskar2017.py:smoke    a few minutes: does it run here?
+    python -m bsexp.main --config=experiments/keskar2017.py:smoke    does it run here?
 """
 
 from ml_collections import ConfigDict

@@ -28,7 +28,7 @@ synthetic stand-in for TIMIT, 60 000 frames), C2_small (2 000 images of CIFAR-10
 CIFAR-100), a few steps each. These show that the command works and reproduce nothing.
 
     python scripts/prepare_data.py timit_like --examples=60000
-    python -m bsexp.main --config=experiments/sharp_minima.py:F2_like  minutes, as C2_small, C3_like and C4_like
+    python -m bsexp.main --config=experiments/sharp_minima.py:F2_like  also C2_small, C3_like, C4_like; --dry_run estimates
 """
 
 from ml_collections import ConfigDict
@@ -74,11 +74,12 @@ CONVOLUTIONAL = {
 VARIANTS = {
     "F1_fashion": ("F1", "fashion_mnist", 40, 3, 0, 0),
     "F2_like": ("F2", "timit_like_60000", 5, 1, 0, 0),
-    "C2_small": ("C2", "cifar10", 20, 1, 2_000, 20),
-    "C3_like": ("C3", "cifar100_like_10000", 20, 1, 2_000, 20),
-    "C4_like": ("C4", "cifar100_like_10000", 20, 1, 2_000, 20),
+    "C2_small": ("C2", "cifar10", 5, 1, 2_000, 10),
+    "C3_like": ("C3", "cifar100_like_10000", 5, 1, 2_000, 10),
+    "C4_like": ("C4", "cifar100_like_10000", 5, 1, 2_000, 10),
 }
 FEW = {
+    "probes": ("evaluation", "distance", "hessian", "sharpness"),
     "sharpness": {
         **SUBSPACE,
         "subspace": 10,
@@ -89,7 +90,6 @@ FEW = {
         "ascent_steps": 2,
     },
     "hessian": {"examples": 200, "trace_probes": 2, "lanczos_iterations": 5},
-    "path": {"points": 4, "examples": 500},
     "statistics_batch": 500,
 }
 

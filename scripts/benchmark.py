@@ -1,7 +1,8 @@
 """Measure bsexp's speed as ratios within one run, and write them to results/benchmarks/.
 
-    python scripts/benchmark.py training     updates of F1 against the arithmetic limit of this machine, PyTorch, and one run
-                                             after the other: pip install -e '.[bench]'
+    python scripts/benchmark.py training     updates of F1 and C1 against the arithmetic limit of this machine, PyTorch, and one
+                                             run after the other: pip install -e '.[bench]'
+    python scripts/benchmark.py streaming    examples read while training against examples on the device
     python scripts/benchmark.py sharpness    ten iterations of L-BFGS-B against scipy.optimize.minimize
     python scripts/benchmark.py curvature    Hessian-vector products, eigenvalue and trace of F1 against PyHessian,
                                              curvlinops and hessian-eigenthings: pip install -e '.[bench]'
@@ -20,7 +21,7 @@ from benchmarks import timing
 
 from bsexp import environment, results
 
-BENCHMARKS = ("training", "sharpness", "curvature", "convolution", "start")
+BENCHMARKS = ("training", "streaming", "sharpness", "curvature", "convolution", "start")
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 
 

@@ -48,7 +48,15 @@ class Member:
         """The network of the paper whose row of the tables this study is; empty for others."""
         experiment, _, argument = self.name.partition(":")
         known = experiment == "sharp_minima" and argument in keskar2017.NETWORKS
-        return argument if known else ""
+        return argument if known and self._on_its_data(argument) else ""
+
+    def _on_its_data(self, network: str) -> bool:
+        """Say whether nothing speaks against the data being the paper's."""
+        if self.study is None:
+            return True
+        published = keskar2017.NETWORKS[network].data
+        data = section(section(self.study.record, "config"), "data")
+        return not self.study.synthetic and data.get("name", published) == published
 
     @property
     def title(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from bsexp.data import batches, examples, streaming
+from bsexp.data import batches, examples
 from bsexp.training import engine, step
 from bsexp.training.division import Division
 from bsexp.training.timeline import Updates
@@ -162,7 +162,7 @@ class Streamed(Feed):
         self._engine, self._training = mesh_engine, training
         self._divide, self._most, self._workers = divide, most, workers
         self._opened = contextlib.ExitStack()
-        self._streams: dict[int, streaming.Stream] = {}
+        self._streams: dict[int, Any] = {}  # by seed
         self._next: tuple[int, int] | None = None  # batch size, update since the start
 
     def portions(self, updates: Updates) -> Iterator[Portion]:
@@ -190,6 +190,8 @@ class Streamed(Feed):
         self._opened.close()
 
     def _open(self, updates: Updates) -> None:
+        from bsexp.data import streaming  # noqa: PLC0415 - Grain, which most runs do not need, is imported with it
+
         self._opened.close()
         places = np.arange(updates.batch).reshape(self._divide(updates.batch).shape)
         for seed in set(self._seeds):

@@ -1,40 +1,55 @@
-"""F1's training step in PyTorch: the same network, optimizer and data as ours, eager and compiled."""
+"""The training steps of F1 and C1 in PyTorch: the same networks, optimizer and data as ours, eager and compiled."""
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from bsexp.data import sources
+from bsexp import config
+from bsexp.data import examples
 from bsexp.models import normalisation
 
-WIDTHS = (784, 512, 512, 512, 512, 512)
-FORMS = ("eager", "compiled")
+
+class Form(NamedTuple):
+    """How PyTorch runs: network and loss by `torch.compile` or not; Adam as one kernel for all parameters, or as it comes."""
+
+    compiled: bool
+    fused: bool
 
 
-def epoch(batch_size: int, form: str) -> Callable[[int], Any]:
+FORMS = {
+    "eager": Form(compiled=False, fused=True),
+    "compiled": Form(compiled=True, fused=True),
+    "eager, Adam not fused": Form(compiled=False, fused=False),
+}
+
+
+def epoch(base: config.Base, batch_size: int, form: Form) -> Callable[[int], Any]:
     """Return the call of so many updates: batches gathered from uint8 images in memory, Adam at 1e-3.
 
     Args:
+        base: its network, F1 or C1, and its data.
         batch_size: B.
-        form: one of FORMS; "compiled" is `torch.compile` of network and loss, without its guard of shapes.
+        form: how PyTorch runs.
     """
-    train = sources.load("mnist", "").train
-    images = torch.from_numpy(np.array(train.images)).reshape(len(train.labels), -1)
+    train = examples.load(base.data).train
+    images = torch.from_numpy(np.array(train.images))
     labels = torch.from_numpy(np.array(train.labels)).long()
     torch.manual_seed(0)
-    network, criterion = _f1(), nn.CrossEntropyLoss()
-    # The optimizer's own best form on a CPU: one kernel for all parameters.
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    network = NETWORKS[base.model.name](int(labels.max()) + 1).train()
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=form.fused)
     order = torch.randperm(len(labels))
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return criterion(network(inputs.float() / 255), targets)
+        # [b, H, W, C] in memory and [b, C, H, W] by name: the format in which PyTorch's convolutions are fastest.
+        seen = (inputs.float() / 255).permute(0, 3, 1, 2)
+        return criterion(network(seen), targets)
 
-    function = torch.compile(loss, dynamic=False) if form == "compiled" else loss
+    function = torch.compile(loss, dynamic=False) if form.compiled else loss
 
     def run(steps: int) -> None:
         for i in range(steps):
@@ -46,9 +61,35 @@ def epoch(batch_size: int, form: str) -> Callable[[int], Any]:
     return run
 
 
-def _f1() -> nn.Module:
+def _f1(classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), *_dense((784, *(512,) * 5), 0.0), nn.Linear(512, classes)
+    )
+
+
+def _c1(classes: int) -> nn.Module:
+    convolutions = []
+    for channels in (3, 64):
+        convolutions += [
+            nn.Conv2d(channels, 64, 5, stride=2, padding=2),
+            nn.BatchNorm2d(64, eps=normalisation.EPSILON),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, padding=1),
+        ]
+    dense = _dense((256, 384, 192), 0.5)
+    network = nn.Sequential(
+        *convolutions, nn.Flatten(), *dense, nn.Linear(192, classes)
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def _dense(widths: tuple[int, ...], dropout: float) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(WIDTHS):
+    for inputs, outputs in itertools.pairwise(widths):
         norm = nn.BatchNorm1d(outputs, eps=normalisation.EPSILON)
         layers += [nn.Linear(inputs, outputs), norm, nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 10)).train()
+        layers += [nn.Dropout(dropout)] * bool(dropout)
+    return layers
+
+
+NETWORKS = {"F1": _f1, "C1": _c1}

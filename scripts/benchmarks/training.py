@@ -1,4 +1,4 @@
-"""The training step of F1: against the machine's arithmetic, PyTorch, and one run after the other."""
+"""The training step of F1 and C1: against the machine's arithmetic, PyTorch, and one run after the other."""
 
 import functools
 import re
@@ -8,18 +8,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from benchmarks import f1, timing, torch_training
+from benchmarks import cohorts, f1, images, timing, torch_training
 from jax.flatten_util import ravel_pytree
 
+from bsexp import config
 from bsexp.training import mesh
 
-BATCH_SIZES = (16, 64, 256, 6_000)
+BATCH_SIZES = (16, 256, 6_000)
 PAIR = mesh.Layout(2, 1, 2)
 DEVICES = (1, 2, 4, 8)
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Time updates of F1 with Adam, of one run and of two side by side on two virtual devices.
+    """Time updates of F1 and C1 with Adam, of one run and of two side by side on two virtual devices.
 
     The arithmetic limit is 6 B P floating-point operations, P the entries of the kernels (1.455 million): a forward
     pass takes 2 B P, a backward pass twice that. Adam's traffic of memory is not in it.
@@ -28,13 +29,16 @@ def rows() -> Iterator[dict[str, Any]]:
     matmul = timing.matmul()
     for size in BATCH_SIZES:
         yield from _speed(size, matmul)
+    yield from _convolutional(256, 8)
     for devices in DEVICES[1:]:
         yield _communication(devices)
 
 
 def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
-    alone, pair = f1.Cohort(size), f1.Cohort(size, PAIR)
-    steps = max(2, min(50, len(alone.trainer.place.training) // size))
+    base = config.Base()
+    alone, pair = cohorts.Cohort(base, size), cohorts.Cohort(base, size, PAIR)
+    # At least two, and no more than take half a second.
+    steps = max(2, min(50, 20_000 // size))
     kernels = sum(
         leaf.size
         for leaf in jax.tree.leaves(jax.eval_shape(f1.MODEL.init, jax.random.key(0)))
@@ -42,15 +46,15 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     )
 
     def one_after_the_other() -> Any:
-        return alone.run(0, steps), alone.run(0, steps)
+        return alone.advance(steps), alone.advance(steps)
 
     def side_by_side() -> Any:
-        return pair.run(0, steps)
+        return pair.advance(steps)
 
     # From a ratio of times to one of work: steps of 6 B P operations against one matrix product.
     share = timing.MATMUL_OPERATIONS / (steps * 6 * size * kernels)
     for name, call, runs in (
-        ("one run", lambda: alone.run(0, steps), 1),
+        ("one run", lambda: alone.advance(steps), 1),
         ("two runs side by side", side_by_side, 2),
     ):
         spent, matmul_spent, ratios = timing.paired(call, matmul)
@@ -68,18 +72,32 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         "batch_size": size,
         **_spread("times_the_throughput", ratios, 1.0),
     }
-    for form in torch_training.FORMS:
-        peer = torch_training.epoch(size, form)
-        spent, ours, ratios = timing.paired(
-            functools.partial(peer, steps), side_by_side
-        )
+    yield from _against_torch(base, size, steps, side_by_side, 2)
+
+
+def _against_torch(
+    base: config.Base, size: int, steps: int, ours: Callable[[], Any], runs: int
+) -> Iterator[dict[str, Any]]:
+    """Compare ``steps`` updates of PyTorch with our call, which makes as many of each of its runs."""
+    for name, form in torch_training.FORMS.items():
+        peer = torch_training.epoch(base, size, form)
+        spent, own, ratios = timing.paired(functools.partial(peer, steps), ours)
         yield {
-            "benchmark": f"update of F1 in PyTorch, {form}, against ours of two side by side",
+            "benchmark": f"update of {base.model.name} in PyTorch, {name}, against ours",
             "batch_size": size,
+            "runs_side_by_side": runs,
             "milliseconds_per_update_peer": 1e3 * spent / steps,
-            "milliseconds_per_update": 1e3 * ours / steps / 2,
-            **_spread("times_as_fast", ratios, 2.0),
+            "milliseconds_per_update": 1e3 * own / steps / runs,
+            **_spread("times_as_fast", ratios, runs),
         }
+
+
+def _convolutional(size: int, steps: int) -> Iterator[dict[str, Any]]:
+    """Compare one run of C1 with PyTorch, which uses both cores as well."""
+    with images.prepared(size * steps) as data:
+        base = config.Base(data=data, model=config.Model(name="C1"))
+        alone = cohorts.Cohort(base, size)
+        yield from _against_torch(base, size, steps, lambda: alone.advance(steps), 1)
 
 
 def _spread(name: str, ratios: list[float], factor: float) -> dict[str, float]:
@@ -92,9 +110,8 @@ def _spread(name: str, ratios: list[float], factor: float) -> dict[str, float]:
 
 def _communication(devices: int) -> dict[str, Any]:
     """Count what an update hands to its all-reduces, at 512 examples a device, against the gradient alone."""
-    cohort = f1.Cohort(512 * devices, mesh.Layout(1, devices, 1))
-    cohort.run(0, 1)
-    text = cohort.compiled(0)
+    cohort = cohorts.Cohort(config.Base(), 512 * devices, mesh.Layout(1, devices, 1))
+    text = cohort.compiled()
     parameters, _ = jax.eval_shape(f1.MODEL.init, jax.random.key(0))
     gradient = 4 * ravel_pytree(jax.tree.map(_zeros, parameters))[0].size
     moved = sum(

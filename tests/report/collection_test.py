@@ -140,3 +140,18 @@ def test_hostile_words_are_shown_as_words(place):
 def test_a_folder_without_a_collection_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"collection\.json"):
         collection.build(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["synthetic", "other data"])
+def test_a_network_of_the_paper_on_other_data_fills_no_cell_of_it(place, change):
+    folder = place / "sharp_minima-F1"
+    if change == "synthetic":
+        env = results.read_json(folder / "env.json")
+        marked = {"mnist": {"version": "1.0.0", "synthetic": True}}
+        results.write_json(folder / "env.json", env | {"data": marked})
+    else:
+        record = results.read_json(folder / "study.json")
+        config = {"data": {"name": "fashion_mnist"}}
+        results.write_json(folder / "study.json", record | {"config": config})
+    rows = collection.paper_rows(collection.read(place))
+    assert {row.network for row in rows} == {"C2"}
