@@ -57,7 +57,11 @@ def _model_error(base: config.Base) -> str:
 
 def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
     errors = recipe.errors(base, size, number)
-    if len(examples.describe(base.data).image_shape) != 3:
+    try:
+        shape = sources.describe(base.data.name, base.data.dir).image_shape
+    except (ValueError, OSError):  # an error of its own, which the door tells
+        return errors
+    if len(shape) != 3:
         errors |= {
             f"augmentation.{name}": f"{base.data.name} holds vectors, not images"
             for name, value in dataclasses.asdict(base.augmentation).items()

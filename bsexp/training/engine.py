@@ -1,7 +1,7 @@
-"""The two ways to run one program on a mesh: jit over named shardings, and pmap.
+"""How programs run on a mesh: what the engines, `sharded` and `mapped`, have in common.
 
-A program is a function of the members of one row, stacked, and of what all devices share. Both engines give it the mesh's
-axis "data" and neither changes what it computes.
+A program is a function of the members of one row, stacked, and of what all devices share. Every engine gives it the mesh's
+axis "data" and none changes what it computes.
 """
 
 import abc
@@ -12,15 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from bsexp.training.mesh import POPULATION
-from bsexp.training.reduction import DATA
 
 Pytree = Any
 Program = Callable[..., tuple[Any, ...]]
-# Of arrays [members, updates, microbatches, shards, ...].
-DIVIDED = PartitionSpec(POPULATION, None, None, DATA)
 
 
 class Engine(abc.ABC):
@@ -107,238 +103,9 @@ class Engine(abc.ABC):
         ]
 
 
-class Jit(Engine):
-    """`jax.jit` of `jax.shard_map`."""
-
-    def spread(self, members: list[Pytree]) -> Pytree:
-        """Stack the members along an axis that is sharded over the rows."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(POPULATION))
-        return jax.tree.map(
-            lambda *leaves: self._placed(_stacked(leaves), sharding), *members
-        )
-
-    def everywhere(self, value: Pytree) -> Pytree:
-        """Replicate arrays over the mesh."""
-        return jax.tree.map(
-            lambda leaf: self._placed(leaf, self._replicated),
-            value,
-        )
-
-    @property
-    def _replicated(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec())
-
-    def _placed(self, value: Any, sharding: NamedSharding) -> jax.Array:
-        if not self._several:
-            return jax.device_put(value, sharding)
-        # Not device_put: it compares the value over all processes first, training images and all.
-        host = np.asarray(value)
-        return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
-
-    def divide(self, members: list[Pytree]) -> Pytree:
-        """Stack the members, sharded over the rows, and shard their shards over the columns."""
-        own, columns = self.held
-        sharding = NamedSharding(self.mesh, DIVIDED)
-
-        def placed(*leaves: np.ndarray) -> jax.Array:
-            stacked = _stacked(leaves)
-            width = stacked.shape[3] // len(columns)
-            shape = [self.members, *stacked.shape[1:]]
-            shape[3] = width * self.mesh.shape[DATA]
-
-            def part(index: tuple[slice, ...]) -> np.ndarray:
-                rows = _moved(index[0], own.start)
-                return stacked[rows, :, :, _moved(index[3], columns.start * width)]
-
-            return jax.make_array_from_callback(tuple(shape), sharding, part)
-
-        return jax.tree.map(placed, *members)
-
-    def program(
-        self,
-        function: Callable[..., Pytree],
-        spread: int,
-        *,
-        divided: int = 0,
-        donate: bool,
-    ) -> Program:
-        """Map the function over the mesh, one row's members each."""
-
-        def mapped(*arguments: Pytree) -> Pytree:
-            shared = len(arguments) - spread - divided
-            specs = [PartitionSpec(POPULATION)] * spread
-            specs += [DIVIDED] * divided + [PartitionSpec()] * shared
-            # Without check_vma a gradient stays that of the device's own shards; the step adds them up itself.
-            return jax.shard_map(
-                function,
-                mesh=self.mesh,
-                in_specs=tuple(specs),
-                out_specs=PartitionSpec(POPULATION),
-                check_vma=False,
-            )(*arguments)
-
-        return jax.jit(mapped, donate_argnums=(0,) * donate)
-
-    def member(self, spread: Pytree, number: int) -> Pytree:
-        """Copy one member's arrays from the first device of its row; of several processes, each gets them."""
-        if self._several:
-            return self._one(spread, np.int32(number))
-        row, place = divmod(number, self._local)
-        device = self.mesh.devices[row, 0]
-
-        def copied(leaf: jax.Array) -> jax.Array:
-            shards = leaf.addressable_shards
-            return next(each for each in shards if each.device == device).data[place]
-
-        return jax.tree.map(copied, spread)
-
-    def read(self, spread: Pytree) -> list[Pytree]:
-        """Wait for the devices and return every member's arrays as numpy's; of several processes, each gets them."""
-        if not self._several:
-            return super().read(spread)
-        found = jax.device_get(self._all(spread))
-        return [
-            jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(self.members)
-        ]
-
-    def most(self, values: list[int]) -> list[int]:
-        """Return the largest of what the processes of the mesh say, number by number; each must call it."""
-        if not self._several:
-            return values
-        sharding = NamedSharding(self.mesh, PartitionSpec((POPULATION, DATA)))
-        own = np.array(values, np.int32)[None]
-        said = jax.make_array_from_callback(
-            (self.mesh.size, len(values)), sharding, lambda _: own
-        )
-        return jax.device_get(self._largest(said)).tolist()
-
-    @functools.cached_property
-    def _all(self) -> Callable[[Pytree], Pytree]:
-        return jax.jit(lambda tree: tree, out_shardings=self._replicated)
-
-    @functools.cached_property
-    def _one(self) -> Callable[[Pytree, np.int32], Pytree]:
-        def one(tree: Pytree, number: jax.Array) -> Pytree:
-            return jax.tree.map(lambda leaf: leaf[number], tree)
-
-        return jax.jit(one, out_shardings=self._replicated)
-
-    @functools.cached_property
-    def _largest(self) -> Callable[[jax.Array], jax.Array]:
-        return jax.jit(lambda said: said.max(axis=0), out_shardings=self._replicated)
-
-
-class Pmap(Engine):
-    """`jax.pmap` of each row by itself; a list of one pytree a row, with a leading axis of the row's devices."""
-
-    def spread(self, members: list[Pytree]) -> list[Pytree]:
-        """Stack each row's members and give every device of the row a copy."""
-        rows = [
-            members[first : first + self._local]
-            for first in range(0, len(members), self._local)
-        ]
-        return [
-            self._copies(jax.tree.map(lambda *leaves: _stacked(leaves), *row), place)
-            for row, place in zip(rows, self._shardings, strict=True)
-        ]
-
-    def everywhere(self, value: Pytree) -> list[Pytree]:
-        """Give every device of every row a copy."""
-        return [self._copies(value, place) for place in self._shardings]
-
-    def divide(self, members: list[Pytree]) -> list[Pytree]:
-        """Stack each row's members and give every device of the row its shards."""
-        _, columns = self.held
-        devices = self.mesh.shape[DATA]
-
-        def placed(sharding: NamedSharding, *leaves: np.ndarray) -> jax.Array:
-            stacked = _stacked(leaves)
-            width = stacked.shape[3] // len(columns)
-            shape = (devices, *stacked.shape[:3], width, *stacked.shape[4:])
-
-            def part(index: tuple[slice, ...]) -> np.ndarray:
-                first = ((index[0].start or 0) - columns.start) * width
-                return stacked[None, :, :, :, first : first + width]
-
-            return jax.make_array_from_callback(shape, sharding, part)
-
-        rows = [
-            members[first : first + self._local]
-            for first in range(0, len(members), self._local)
-        ]
-        return [
-            jax.tree.map(functools.partial(placed, sharding), *row)
-            for row, sharding in zip(rows, self._shardings, strict=True)
-        ]
-
-    def program(
-        self,
-        function: Callable[..., Pytree],
-        spread: int,
-        *,
-        divided: int = 0,
-        donate: bool,
-    ) -> Program:
-        """Map the function over each row's devices."""
-        del spread, divided  # all arguments have the leading axis of the row's devices
-        rows = [
-            jax.pmap(
-                function,
-                axis_name=DATA,
-                devices=list(row),
-                donate_argnums=(0,) * donate,
-            )
-            for row in self.mesh.devices
-        ]
-
-        def run(*arguments: Any) -> tuple[list[Pytree], ...]:
-            wide = [
-                self.everywhere(each) if isinstance(each, np.generic) else each
-                for each in arguments
-            ]
-            found = [row(*(each[i] for each in wide)) for i, row in enumerate(rows)]
-            return tuple(map(list, zip(*found, strict=True)))
-
-        return run
-
-    def member(self, spread: list[Pytree], number: int) -> Pytree:
-        """Copy one member's arrays from the first device of its row; they stay there."""
-        row, place = divmod(number, self._local)
-        return jax.tree.map(
-            lambda leaf: leaf.addressable_shards[0].data[0, place], spread[row]
-        )
-
-    @functools.cached_property
-    def _shardings(self) -> list[NamedSharding]:
-        types = (jax.sharding.AxisType.Auto,)
-        return [
-            NamedSharding(
-                jax.sharding.Mesh(row, (DATA,), axis_types=types), PartitionSpec(DATA)
-            )
-            for row in self.mesh.devices
-        ]
-
-    def _copies(self, value: Pytree, sharding: NamedSharding) -> Pytree:
-        number = sharding.num_devices
-        return jax.tree.map(
-            lambda leaf: jax.device_put(
-                np.broadcast_to(leaf, (number, *np.shape(leaf))), sharding
-            ),
-            value,
-        )
-
-
-ENGINES: dict[str, type[Engine]] = {"jit": Jit, "pmap": Pmap}
-
-
-def _stacked(leaves: tuple[Any, ...]) -> np.ndarray:
+def stacked(leaves: tuple[Any, ...]) -> np.ndarray:
+    """Return the members' arrays with an axis of the members before them, on the host."""
     return np.stack([np.asarray(leaf) for leaf in leaves])
-
-
-def _moved(index: slice, first: int) -> slice:
-    """Return a slice of the whole, which may have no ends, as one of a part that begins at ``first``."""
-    stop = None if index.stop is None else index.stop - first
-    return slice((index.start or 0) - first, stop)
 
 
 def by_member(function: Callable[..., Pytree], shared: int) -> Callable[..., Pytree]:

@@ -12,12 +12,12 @@ from bsexp import bounds, config, models
 from bsexp.data.sources import Description
 from bsexp.training import (
     division,
-    engine,
     epoch,
     feed,
     mesh,
     optim,
     recipe,
+    sharded,
     step,
 )
 
@@ -48,7 +48,7 @@ def peak_bytes(subject: Subject) -> int:
     run, layout, number = subject.run, subject.layout, subject.data.train_examples
     size = max(each.batch for each in recipe.epochs(run, number))
     shared = recipe.build(run, subject.model, number)
-    place = engine.Jit(mesh.make(layout, jax.devices()), layout.members)
+    place = sharded.Jit(mesh.make(layout, jax.devices()), layout.members)
     parts = recipe.divide(run.base, size, layout.data)
     source, portion, everywhere = _data(subject, parts)
     program = epoch.make_chunk(place, shared, parts, source)

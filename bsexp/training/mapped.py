@@ -1,0 +1,115 @@
+"""The engine of `jax.pmap`, in one process."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from bsexp.training import engine
+from bsexp.training.engine import Program, Pytree
+from bsexp.training.reduction import DATA
+
+
+class Pmap(engine.Engine):
+    """`jax.pmap` of each row by itself; a list of one pytree a row, with a leading axis of the row's devices."""
+
+    def spread(self, members: list[Pytree]) -> list[Pytree]:
+        """Stack each row's members and give every device of the row a copy."""
+        rows = [
+            members[first : first + self._local]
+            for first in range(0, len(members), self._local)
+        ]
+        return [
+            self._copies(
+                jax.tree.map(lambda *leaves: engine.stacked(leaves), *row), place
+            )
+            for row, place in zip(rows, self._shardings, strict=True)
+        ]
+
+    def everywhere(self, value: Pytree) -> list[Pytree]:
+        """Give every device of every row a copy."""
+        return [self._copies(value, place) for place in self._shardings]
+
+    def divide(self, members: list[Pytree]) -> list[Pytree]:
+        """Stack each row's members and give every device of the row its shards."""
+        _, columns = self.held
+        devices = self.mesh.shape[DATA]
+
+        def placed(sharding: NamedSharding, *leaves: np.ndarray) -> jax.Array:
+            stacked = engine.stacked(leaves)
+            width = stacked.shape[3] // len(columns)
+            shape = (devices, *stacked.shape[:3], width, *stacked.shape[4:])
+
+            def part(index: tuple[slice, ...]) -> np.ndarray:
+                first = ((index[0].start or 0) - columns.start) * width
+                return stacked[None, :, :, :, first : first + width]
+
+            return jax.make_array_from_callback(shape, sharding, part)
+
+        rows = [
+            members[first : first + self._local]
+            for first in range(0, len(members), self._local)
+        ]
+        return [
+            jax.tree.map(functools.partial(placed, sharding), *row)
+            for row, sharding in zip(rows, self._shardings, strict=True)
+        ]
+
+    def program(
+        self,
+        function: Callable[..., Pytree],
+        spread: int,
+        *,
+        divided: int = 0,
+        donate: bool,
+    ) -> Program:
+        """Map the function over each row's devices."""
+        del spread, divided  # all arguments have the leading axis of the row's devices
+        rows = [
+            jax.pmap(
+                function,
+                axis_name=DATA,
+                devices=list(row),
+                donate_argnums=(0,) * donate,
+            )
+            for row in self.mesh.devices
+        ]
+
+        def run(*arguments: Any) -> tuple[list[Pytree], ...]:
+            wide = [
+                self.everywhere(each) if isinstance(each, np.generic) else each
+                for each in arguments
+            ]
+            found = [row(*(each[i] for each in wide)) for i, row in enumerate(rows)]
+            return tuple(map(list, zip(*found, strict=True)))
+
+        return run
+
+    def member(self, spread: list[Pytree], number: int) -> Pytree:
+        """Copy one member's arrays from the first device of its row; they stay there."""
+        row, place = divmod(number, self._local)
+        return jax.tree.map(
+            lambda leaf: leaf.addressable_shards[0].data[0, place], spread[row]
+        )
+
+    @functools.cached_property
+    def _shardings(self) -> list[NamedSharding]:
+        types = (jax.sharding.AxisType.Auto,)
+        return [
+            NamedSharding(
+                jax.sharding.Mesh(row, (DATA,), axis_types=types), PartitionSpec(DATA)
+            )
+            for row in self.mesh.devices
+        ]
+
+    def _copies(self, value: Pytree, sharding: NamedSharding) -> Pytree:
+        number = sharding.num_devices
+        return jax.tree.map(
+            lambda leaf: jax.device_put(
+                np.broadcast_to(leaf, (number, *np.shape(leaf))), sharding
+            ),
+            value,
+        )
