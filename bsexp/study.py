@@ -1,6 +1,5 @@
 """A study: what is missing is computed, what is there is reused."""
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -47,25 +46,29 @@ def catalogue() -> door.Catalogue:
     )
 
 
-def _model_error(base: config.Base) -> str:
+def _image_shape(base: config.Base) -> tuple[int, ...] | None:
+    """Return the shape of an example; None where there is no such data set, an error of its own that the door tells."""
     try:
-        found = sources.describe(base.data.name, base.data.dir)
-    except (ValueError, OSError):  # an error of its own, which the door tells
+        return sources.describe(base.data.name, base.data.dir).image_shape
+    except (ValueError, OSError):
+        return None
+
+
+def _model_error(base: config.Base) -> str:
+    shape = _image_shape(base)
+    if shape is None:
         return ""
-    return models.image_error(base.model.name, base.model.variant, found.image_shape)
+    return models.image_error(base.model.name, base.model.variant, shape)
 
 
 def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
     errors = recipe.errors(base, size, number)
-    try:
-        shape = sources.describe(base.data.name, base.data.dir).image_shape
-    except (ValueError, OSError):  # an error of its own, which the door tells
-        return errors
-    if len(shape) != 3:
+    changed = [name for name, value in vars(base.augmentation).items() if value]
+    shape = _image_shape(base) if changed else None
+    if shape is not None and len(shape) != 3:
         errors |= {
             f"augmentation.{name}": f"{base.data.name} holds vectors, not images"
-            for name, value in dataclasses.asdict(base.augmentation).items()
-            if value
+            for name in changed
         }
     return errors
 

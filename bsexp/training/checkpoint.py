@@ -87,10 +87,9 @@ class Checkpoints:
     def restore(self, like: Any) -> Any | None:
         """Return the newest whole state, shaped as ``like``, or None where there is none."""
         for step in sorted(self._manager.all_steps(), reverse=True):
-            state = self._restore_step(step, like)
+            state = self.restore_step(step, like)
             if state is not None:
                 return state
-            self._move_aside(step)
         return None
 
     def restore_step(self, step: int, like: Any) -> Any | None:

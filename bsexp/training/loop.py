@@ -121,8 +121,7 @@ def train(job: Job) -> list[End]:
         for _, group in itertools.groupby(sorted(members, key=_done), key=_done):
             ends |= _Session(job, list(group), stop).run()
         # It may have come after the last portion was dispatched.
-        (asked,) = job.trainer.engine.most([stop.number or 0])
-        if asked:
+        if asked := _asked(job, stop):
             raise interruption.Interrupted(asked)
     return [ends[number] for number in range(len(job.seeds))]
 
@@ -150,11 +149,18 @@ def _check_agreement(job: Job, members: list[_Member]) -> None:
     Raises:
         OSError: they do not see the same folder.
     """
-    found = [_done(member) for member in members]
-    if job.trainer.engine.most([-each for each in found]) != [-each for each in found]:
+    # The largest of the negatives: only where one process has found fewer updates do they differ.
+    found = [-_done(member) for member in members]
+    if job.trainer.engine.most(found) != found:
         raise OSError(
             f"{job.folders[0]}: process {jax.process_index()} finds other checkpoints there than the others: all must see the same folder"
         )
+
+
+def _asked(job: Job, stop: interruption.Deferred) -> int:
+    """Return the number of the signal that came to any of the processes, 0 for none; each must call it."""
+    (number,) = job.trainer.engine.most([stop.number or 0])
+    return number
 
 
 def _done(member: _Member) -> int:
@@ -214,8 +220,7 @@ class _Session:
                 self._finish(self._over(), epoch.first + last)
             if epoch is self._job.epochs[-1] and last == epoch.steps:
                 self._finish(self._running, epoch.end)
-            (asked,) = self._job.trainer.engine.most([self._stop.number or 0])
-            if asked:
+            if asked := _asked(self._job, self._stop):
                 self._save(self._running, epoch.first + last)
                 for member in self._members:
                     member.checkpoints.wait()

@@ -18,15 +18,11 @@ class Pmap(engine.Engine):
 
     def spread(self, members: list[Pytree]) -> list[Pytree]:
         """Stack each row's members and give every device of the row a copy."""
-        rows = [
-            members[first : first + self._local]
-            for first in range(0, len(members), self._local)
-        ]
         return [
             self._copies(
                 jax.tree.map(lambda *leaves: engine.stacked(leaves), *row), place
             )
-            for row, place in zip(rows, self._shardings, strict=True)
+            for row, place in zip(self._rows(members), self._shardings, strict=True)
         ]
 
     def everywhere(self, value: Pytree) -> list[Pytree]:
@@ -35,27 +31,22 @@ class Pmap(engine.Engine):
 
     def divide(self, members: list[Pytree]) -> list[Pytree]:
         """Stack each row's members and give every device of the row its shards."""
-        _, columns = self.held
         devices = self.mesh.shape[DATA]
 
         def placed(sharding: NamedSharding, *leaves: np.ndarray) -> jax.Array:
             stacked = engine.stacked(leaves)
-            width = stacked.shape[3] // len(columns)
+            width = stacked.shape[3] // devices
             shape = (devices, *stacked.shape[:3], width, *stacked.shape[4:])
 
             def part(index: tuple[slice, ...]) -> np.ndarray:
-                first = ((index[0].start or 0) - columns.start) * width
+                first = (index[0].start or 0) * width
                 return stacked[None, :, :, :, first : first + width]
 
             return jax.make_array_from_callback(shape, sharding, part)
 
-        rows = [
-            members[first : first + self._local]
-            for first in range(0, len(members), self._local)
-        ]
         return [
             jax.tree.map(functools.partial(placed, sharding), *row)
-            for row, sharding in zip(rows, self._shardings, strict=True)
+            for row, sharding in zip(self._rows(members), self._shardings, strict=True)
         ]
 
     def program(
@@ -103,6 +94,12 @@ class Pmap(engine.Engine):
                 jax.sharding.Mesh(row, (DATA,), axis_types=types), PartitionSpec(DATA)
             )
             for row in self.mesh.devices
+        ]
+
+    def _rows(self, members: list[Pytree]) -> list[list[Pytree]]:
+        return [
+            members[first : first + self._local]
+            for first in range(0, len(members), self._local)
         ]
 
     def _copies(self, value: Pytree, sharding: NamedSharding) -> Pytree:

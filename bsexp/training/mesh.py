@@ -81,13 +81,16 @@ def plan(
 
 def takes_part(layout: Layout) -> bool:
     """Say whether this process holds a device of a mesh."""
-    used = jax.devices()[: layout.population * layout.data]
+    used = _used(layout, jax.devices())
     return any(each.process_index == jax.process_index() for each in used)
+
+
+def _used(layout: Layout, devices: Sequence[jax.Device]) -> Sequence[jax.Device]:
+    return devices[: layout.population * layout.data]
 
 
 def make(layout: Layout, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
     """Lay the first P x D devices out as a mesh with axes "population" and "data"."""
-    number = layout.population * layout.data
-    grid = np.array(devices[:number]).reshape(layout.population, layout.data)
+    grid = np.array(_used(layout, devices)).reshape(layout.population, layout.data)
     axis_types = (jax.sharding.AxisType.Auto,) * 2
     return jax.sharding.Mesh(grid, (POPULATION, DATA), axis_types=axis_types)

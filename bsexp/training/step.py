@@ -172,11 +172,7 @@ def make(recipe: Recipe, division: Division) -> Step:
                 lambda leaf, one: leaf.at[i].set(one), all_found, found(i)
             )
 
-        start = jax.tree.map(
-            lambda leaf: jnp.zeros((reduction.local, *leaf.shape), leaf.dtype),
-            jax.eval_shape(found, jnp.int32(0)),
-        )
-        return jax.lax.fori_loop(0, number, added, start)
+        return jax.lax.fori_loop(0, number, added, _zeros(found, reduction.local))
 
     def of_batch(parameters: Pytree, statistics: Pytree, batch: Batch) -> _Found:
         def found(i: int | jax.Array) -> _Found:
@@ -270,6 +266,14 @@ def _first(leaf: jax.Array) -> jax.Array:
     return leaf[0]
 
 
+def _zeros(found: Callable[[jax.Array], _Found], *axes: int) -> _Found:
+    """Return zeros shaped as what ``found`` returns, with further axes before its own."""
+    return jax.tree.map(
+        lambda leaf: jnp.zeros((*axes, *leaf.shape), leaf.dtype),
+        jax.eval_shape(found, jnp.int32(0)),
+    )
+
+
 def _mean(
     found: Callable[[int | jax.Array], _Found], number: int, *, rolled: bool
 ) -> _Found:
@@ -279,11 +283,7 @@ def _mean(
         return jax.tree.map(jnp.add, total, found(i))
 
     if rolled:
-        start = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(found, jnp.int32(0)),
-        )
-        total = jax.lax.fori_loop(0, number, added, start)
+        total = jax.lax.fori_loop(0, number, added, _zeros(found))
     else:
         total = found(0)
         for i in range(1, number):
