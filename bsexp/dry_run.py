@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bsexp import config, door, laboratory, progress, study
+from bsexp import config, door, progress, study, workshop
 from bsexp.data import examples, sources
 from bsexp.training import footprint, mesh, recipe
 
@@ -97,7 +97,7 @@ def training_cost(run: config.Run, runs: int) -> Cost:
     found = examples.describe(run.base.data)
     subject = footprint.Subject(
         run,
-        laboratory.build_model(run.base.model, found.image_shape, found.num_classes),
+        workshop.build_model(run.base.model, found.image_shape, found.num_classes),
         found,
         recipe.layout(run, runs, found.train_examples),
     )
@@ -139,7 +139,7 @@ def forward_flops(
     found: sources.Description, network: config.Model, number: int = 1_000
 ) -> float:
     """Return the FLOPs of a forward pass of one example, averaged over a batch."""
-    model = laboratory.build_model(network, found.image_shape, found.num_classes)
+    model = workshop.build_model(network, found.image_shape, found.num_classes)
     parameters, statistics = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((number, *found.image_shape), jnp.float32)
     forward = jax.jit(model.apply, static_argnums=3).lower(

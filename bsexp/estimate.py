@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from bsexp import door, dry_run, environment, keskar2017, laboratory, study
+from bsexp import door, dry_run, environment, keskar2017, study, workshop
 from bsexp.data import sources
 from bsexp.training import footprint, mesh, recipe
 
@@ -52,7 +52,7 @@ def _training(opened: door.Plan, found: sources.Description) -> float:
     runs = {recipe.shape(run): run for run in opened.runs}
     flops = 0.0
     for shape, run in runs.items():
-        model = laboratory.build_model(
+        model = workshop.build_model(
             run.base.model, found.image_shape, found.num_classes
         )
         subject = footprint.Subject(run, model, found, mesh.Layout(1, 1, 1))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from bsexp import command, door
+from bsexp import command, door, huge_pages
 from bsexp.training import interruption
 
 LOG_WIDTH = 140
@@ -75,4 +75,5 @@ def _until_stopped(start: Callable[[], int], console: Console) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.ask()
     sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from rich.console import Console
 
 import bsexp
 from bsexp import (
+    checks,
     config,
     door,
     environment,
@@ -19,15 +20,16 @@ from bsexp import (
     report,
     results,
     workdir,
+    workshop,
 )
 from bsexp.data import examples, sources
 from bsexp.report import curvature, tables
 from bsexp.training import optim, processes, recipe, scaling, schedules, timeline
 
 
-def catalogue() -> door.Catalogue:
+def catalogue() -> checks.Catalogue:
     """Return the names that a configuration may use."""
-    return door.Catalogue(
+    return checks.Catalogue(
         models={name: tuple(each) for name, each in models.NETWORKS.items()},
         probes=tuple(probes.PROBES),
         modes=models.MODES,
@@ -225,7 +227,7 @@ def _compute(
     needed = items.needed_runs(missing)
     runs = [run for run in plan.runs if run.name in needed]
     work = sum(item.task.cost for item in missing) + sum(
-        laboratory.training_work(plan, run) for run in runs
+        workshop.training_work(plan, run) for run in runs
     )
     with progress.Progress(work, console) as shown:
         opened = laboratory.Laboratory(plan, place, found, shown, line)

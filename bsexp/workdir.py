@@ -162,7 +162,10 @@ class Workdir:
         missing = self.missing(wanted)
         needed = items.needed_runs(missing)
         lost = {name for name, run in needed.items() if self._lost(run)}
-        lost |= {item.run.name for item in missing if self._passed(item)}
+        lost |= {
+            item.run.name for item in missing if self._passed(item.run, item.epoch)
+        }
+        lost |= {run.donor.name for run in needed.values() if self._start_lost(run)}
         paired = [
             item for item in wanted if item.baseline and item.baseline.name in lost
         ]
@@ -179,19 +182,24 @@ class Workdir:
         kept = results.has_weights(self.weights_folder(run))
         return bool(results.measurements(folder)) and not kept
 
-    def _passed(self, item: items.Item) -> bool:
+    def _passed(self, run: config.Run, epoch: int | None) -> bool:
         """Say whether a run was trained beyond an epoch without a snapshot of it: it has a checkpoint of a later step."""
-        folder = self.run_folder(item.run)
-        if (
-            self._measured
-            or not item.epoch
-            or item.epoch in results.kept_epochs(folder)
-        ):
+        folder = self.run_folder(run)
+        if self._measured or not epoch or epoch in results.kept_epochs(folder):
             return False
         rows = results.read_rows(folder / results.CURVES)
-        then = next((row for row in rows if row["epoch"] >= item.epoch), None)
+        then = next((row for row in rows if row["epoch"] >= epoch), None)
         newest = max(results.checkpoint_steps(folder), default=0)
         return then is not None and newest >= then["step"]
+
+    def _start_lost(self, run: config.Run) -> bool:
+        """Say whether the weights with which a run begins are gone and do not come by themselves."""
+        if run.donor is None:
+            return False
+        epoch = run.base.start.epoch
+        if epoch in (0, *results.kept_epochs(self.run_folder(run.donor))):
+            return False
+        return self._lost(run.donor) or self._passed(run.donor, epoch)
 
     def _forget(self, item: items.Item) -> None:
         folder = self.run_folder(item.run)

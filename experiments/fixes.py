@@ -55,12 +55,13 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     config.compare = ("SB", "LB")
     config.measure = {
+        # Of the network as it is used: a ghost batch at training is no batch at measuring.
+        "modes": ("running",),
         "probes": ("evaluation", "distance", "hessian", "sharpness", "flatness"),
         "hessian": {"examples": 5_000},
         "sharpness": {
             "epsilons": (1e-3,),
             "running_examples": 10_000,
-            "batch_examples": 5_000,
         },
         "flatness": {"examples": 5_000},
     }
@@ -80,7 +81,6 @@ def _shorten(config: ConfigDict) -> None:
         "batch": {"size": 100, "growth": 5, "growth_epochs": (1,)},
         "train": {"epochs": 2},
     }
-    config.measure.modes = ("running",)
     config.measure.probes = ("evaluation", "sharpness", "flatness")
     config.measure.sharpness.update(
         {"running_examples": 500, "lbfgsb_iterations": 2, "ascent_steps": 2}

@@ -46,12 +46,12 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     config.compare = ("SB", "LB")
     config.measure = {
+        "modes": ("running",),
         "probes": ("evaluation", "distance", "hessian", "sharpness"),
         "hessian": {"examples": 5_000},
         "sharpness": {
             "epsilons": (1e-3,),
             "running_examples": 10_000,
-            "batch_examples": 5_000,
         },
     }
     if arg == "smoke":
@@ -59,7 +59,6 @@ def get_config(arg: str = "") -> ConfigDict:
         config.data = {"train_size": 2_500}
         config.train = {"epochs": 2}
         config.groups.SB.batch.size = 50
-        config.measure.modes = ("running",)
         config.measure.probes = ("evaluation", "sharpness")
         config.measure.sharpness.update(
             {"running_examples": 500, "lbfgsb_iterations": 2, "ascent_steps": 2}

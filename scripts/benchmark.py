@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import timing
 
-from bsexp import environment, results
+from bsexp import environment, huge_pages, results
 
 BENCHMARKS = ("training", "streaming", "sharpness", "curvature", "convolution", "start")
 FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
@@ -64,4 +64,5 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    huge_pages.ask()
     sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from bsexp.models import remainders
+
 
 def max_pool(inputs: jax.Array, window: int, stride: int, padding: str) -> jax.Array:
     """Return the largest entry of each window, by slices on a CPU, else by the compiler's own.
@@ -58,14 +60,21 @@ def _by_slices_jvp(
     primals: tuple[jax.Array],
     tangents: tuple[jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    """Remember the place of each window's maximum in a byte: what is kept for the backward pass is small."""
-    entries = _slices(primals[0], -jnp.inf, window, stride, padding)
-    largest, place = entries[0], jnp.zeros(entries[0].shape, jnp.uint8)
+    """Remember the place of each window's maximum, the root of its square.
+
+    The root is exact, and there to be dear: the compiler would compute the places anew for each entry of a window
+    rather than keep them, but it keeps a root. Forward and backward pass of C1's first pool at 256 examples took
+    6 ms instead of 30.
+    """
+    inputs = jax.lax.stop_gradient(primals[0])
+    entries = _slices(inputs, -jnp.inf, window, stride, padding)
+    largest, square = entries[0], jnp.zeros(entries[0].shape, jnp.float32)
     for number, entry in enumerate(entries[1:], 1):
-        place = jnp.where(entry > largest, jnp.uint8(number), place)
+        square = jnp.where(entry > largest, jnp.float32(number**2), square)
         largest = jnp.maximum(largest, entry)
+    place = jnp.sqrt(square)
     moves = _slices(tangents[0], 0.0, window, stride, padding)
-    return largest, sum(
+    return by_slices(primals[0], window, stride, padding), sum(
         jnp.where(place == number, move, 0) for number, move in enumerate(moves)
     )
 
@@ -79,22 +88,9 @@ def _slices(
     joins them, instead of adding window x window arrays of the image's size: a gradient of C1 at 256 examples took
     0.18 seconds of CPU time instead of 0.34.
     """
-    sides = inputs.shape[1:3]
-    pads = jax.lax.padtype_to_pads(sides, (window,) * 2, (stride,) * 2, padding)
-    counts = [
-        (side + sum(pad) - window) // stride + 1
-        for side, pad in zip(sides, pads, strict=True)
-    ]
-    # As many rows and columns of each remainder: windows end within count + (window - 1) // stride of them.
-    blocks = [count + (window - 1) // stride for count in counts]
-    width = [
-        (low, stride * block - side - low, 0)
-        for side, (low, _), block in zip(sides, pads, blocks, strict=True)
-    ]
-    none = (0, 0, 0)
-    padded = jax.lax.pad(inputs, jnp.array(fill, inputs.dtype), (none, *width, none))
-    batch, channels = len(inputs), inputs.shape[-1]
-    rows = padded.reshape((batch, blocks[0], stride, blocks[1], stride * channels))
+    rest, counts = remainders.split(inputs, fill, (window,) * 2, stride, padding)
+    channels = inputs.shape[-1]
+    rows = rest.reshape((*rest.shape[:4], stride * channels))
     parts = [
         jax.lax.split(rows[:, :, remainder], (channels,) * stride, 3)
         for remainder in range(stride)

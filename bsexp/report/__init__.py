@@ -15,6 +15,7 @@ from bsexp.report import (
     sharpness,
     summary,
     vector,
+    warm_start,
 )
 
 FIGURES = {
@@ -26,6 +27,7 @@ FIGURES = {
     "density": curvature.density,
     "trace_by_layer": curvature.trace_by_layer,
     "invariance": invariance.invariance,
+    "warm_start": warm_start.warm_start,
     "sharpness_and_loss": along.sharpness_and_loss,
     "along_training": along.along_training,
 }

@@ -43,6 +43,7 @@ class Job:
         rates: learning rate and weight decay of each run.
         folders: of the runs.
         kept: epochs after which their states are kept for good, beside their checkpoints.
+        starts: states of the runs before the first update; none: random starts by their seeds.
         precise: (states, seeds) -> the batch-norm statistics with which the runs end; None: those gathered while training.
         heard: told of each portion: its examples, examples/s, mean loss and accuracy of the epoch so far, of all runs.
     """
@@ -55,6 +56,7 @@ class Job:
     folders: tuple[Path, ...]
     heard: Callable[[int, float, float, float], None]
     kept: tuple[int, ...] = ()
+    starts: tuple[step.State, ...] = ()
     precise: Callable[[Any, Any], list[Any]] | None = None
 
 
@@ -71,6 +73,8 @@ class _Member(NamedTuple):
 
 def start(job: Job, number: int) -> step.State:
     """Return the state of a run before the first update."""
+    if job.starts:
+        return job.starts[number]
     return step.init(job.trainer.recipe, job.rates[number], job.seeds[number])
 
 

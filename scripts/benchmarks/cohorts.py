@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bsexp import config, laboratory
+from bsexp import config, workshop
 from bsexp.data import batches, examples
 from bsexp.training import mesh, optim, recipe, step, trainer
 from bsexp.training.timeline import Updates
@@ -26,7 +26,7 @@ class Cohort:
     ) -> None:
         data = examples.load(base.data)
         number = len(data.train)
-        model = laboratory.build_model(
+        model = workshop.build_model(
             base.model, data.train.image_shape, data.num_classes
         )
         run = config.Run("benchmark", 0, batch_size, base)

@@ -10,6 +10,7 @@ SHAPES = [
     ((3, 9, 7, 2), (5, 5, 2, 4)),
     ((2, 8, 8, 3), (3, 3, 3, 5)),
     ((2, 6, 11, 1), (1, 4, 1, 3)),
+    ((2, 5, 6, 17), (3, 2, 17, 2)),
 ]
 
 
@@ -25,10 +26,11 @@ def assert_close(found, expected):
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("shapes", SHAPES)
-def test_the_form_for_cpu_is_the_convolution_with_its_derivatives(
-    shapes, stride, padding
+@pytest.mark.parametrize("form", ["by_matmul", "by_parts", "by_remainders"])
+def test_each_form_is_the_convolution_with_its_derivatives(
+    shapes, stride, padding, form
 ):
     inputs, kernel, *tangents = random(*shapes)
 
@@ -45,7 +47,7 @@ def test_the_form_for_cpu_is_the_convolution_with_its_derivatives(
         return outputs, slope, jax.jvp(gradient, point, along)
 
     assert_close(
-        derivatives(convolution.by_matmul), derivatives(convolution.by_compiler)
+        derivatives(getattr(convolution, form)), derivatives(convolution.by_compiler)
     )
 
 

@@ -19,6 +19,9 @@ from bsexp.probes.bench import Bench
 from bsexp.probes.sharpness import epsilon_name
 from bsexp.probes.task import Point
 
+# All probes, compiled: a minute before the first test.
+pytestmark = pytest.mark.slow
+
 TRAIN, TEST = 300, 130
 MEASURE = config.Measure(
     probes=(*config.Measure().probes, "density", "flatness", "noise_scale"),

@@ -105,6 +105,7 @@ def _ordered(mnist, layout, engine):
     return cohort.run(10, 1), cohort.member()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", DEVICES)
 def test_sums_in_a_fixed_order_give_the_same_bits_on_any_number_of_devices(
     in_order, devices
@@ -115,6 +116,7 @@ def test_sums_in_a_fixed_order_give_the_same_bits_on_any_number_of_devices(
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_sums_in_a_fixed_order_give_the_same_bits_by_pmap(mnist, in_order):
     losses, state = _ordered(mnist, mesh.Layout(1, 4, 1), "pmap")
     np.testing.assert_array_equal(losses, in_order[1][0])

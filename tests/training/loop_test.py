@@ -175,6 +175,7 @@ def test_a_run_that_diverges_says_so(make_job, tmp_path):
     assert str(end).startswith("the training loss is nan in epoch 1")
 
 
+@pytest.mark.slow
 def test_kill_9_and_damage_cost_no_more_than_the_steps_since_the_last_whole_checkpoint(
     make_job, tmp_path, finished, mnist_dir
 ):

@@ -130,7 +130,7 @@ def test_twenty_updates_are_those_of_plain_optax(name):
 
 
 def test_adamw_does_not_decay_unless_the_configuration_says_so():
-    """Optax's own default is 1e-4: a default lives in config.py alone."""
+    """Optax's own default is 1e-4: a default lives in bsexp/config alone."""
     assert_close(trained(config.Optimizer("adamw", 0.03)), trained_by(optax.adamw(0.03, weight_decay=0.0)))  # fmt: skip
 
 

@@ -85,7 +85,9 @@ def test_streamed_examples_give_the_bits_of_resident_ones(pair, options):
     assert resident[0][-1] < 0.9 * resident[0][0]
 
 
-@pytest.mark.parametrize("engine", ["jit", "pmap"])
+@pytest.mark.parametrize(
+    "engine", ["jit", pytest.param("pmap", marks=pytest.mark.slow)]
+)
 def test_every_run_of_a_cohort_has_its_own_order_on_any_devices(pair, engine):
     """Of 120 examples, in microbatches of 40, four devices hold 10 of each."""
     seeds = (3, 1, 0, 3)
@@ -97,6 +99,7 @@ def test_every_run_of_a_cohort_has_its_own_order_on_any_devices(pair, engine):
     same(streamed, resident)
 
 
+@pytest.mark.slow
 def test_sums_in_a_fixed_order_have_the_bits_of_one_device(pair):
     ordered = execution(deterministic_reduction=True)
     batch = config.Batch(ghost=5)
@@ -190,6 +193,7 @@ def test_runs_that_were_stopped_at_different_steps_go_on(make_pair, tmp_path):
     assert_ended_alike(*make_pair(tmp_path, seeds=(0, 1), layout=layout))
 
 
+@pytest.mark.slow
 def test_a_batch_that_grows_is_read_in_larger_steps(make_pair, tmp_path):
     batch = config.Batch(growth=4, growth_epochs=(1,))
     assert_ended_alike(*make_pair(tmp_path, batch=batch, epochs=3))

@@ -1,0 +1,202 @@
+"""What the runs of a study share while they are trained and measured: data, networks, compiled programs, states."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from bsexp import config, door, models, progress, workdir
+from bsexp.data import examples, sources
+from bsexp.probes import task
+from bsexp.probes.bench import Bench
+from bsexp.training import (
+    descent,
+    loop,
+    mesh,
+    optim,
+    recipe,
+    snapshots,
+    statistics,
+    step,
+    trainer,
+    warm_start,
+)
+
+# Training on one example in forward passes, for the time left: gradient, batch norm and Adam; seen on F1 at B = 256.
+TRAINING = 4.5
+
+
+class Workshop:
+    """Builds what a run needs, once for all runs that can share it."""
+
+    def __init__(
+        self, plan: door.Plan, place: workdir.Workdir, shown: progress.Progress
+    ) -> None:
+        self._plan = plan
+        self._folder = place
+        self._progress = shown
+        self._materials: dict[tuple[config.Data, config.Model], Material] = {}
+        self._recipes: dict[str, step.Recipe] = {}
+        self._trainers: dict[tuple[str, mesh.Layout], trainer.Trainer] = {}
+        self._places: dict[tuple[config.Data, str, mesh.Layout], trainer.Place] = {}
+
+    def material(self, run: config.Run) -> "Material":
+        """Return the data of a run, its network, and what measures it; ConfigError where the data are damaged."""
+        key = run.base.data, run.base.model
+        if key not in self._materials:
+            self._materials[key] = _build_material(
+                run.base, self._plan.study.measure, self._progress.spent
+            )
+        return self._materials[key]
+
+    def job(self, cohort: list[config.Run], layout: mesh.Layout) -> loop.Job:
+        """Return what trains the runs of a cohort; MissingWeightsError where one begins with weights that are not there."""
+        run = cohort[0]
+        key = recipe.shape(run), layout
+        material = self.material(run)
+        number = len(material.data.train)
+        if key not in self._trainers:
+            self._trainers[key] = trainer.Trainer(
+                self._recipe(run),
+                self._place_of(run, layout),
+                run.base,
+            )
+        return loop.Job(
+            trainer=self._trainers[key],
+            train=run.base.train,
+            epochs=recipe.epochs(run, number),
+            seeds=tuple(each.seed for each in cohort),
+            rates=tuple(optim.rates(recipe.scaled_optimizer(each)) for each in cohort),
+            folders=tuple(self._folder.weights_folder(each) for each in cohort),
+            heard=self._heard,
+            kept=self._epochs_kept(run.group),
+            starts=tuple(map(self.start, cohort)) if run.donor else (),
+            precise=self._precise(run, self._trainers[key]),
+        )
+
+    def start(self, run: config.Run) -> step.State:
+        """Return a run's state before its first update; MissingWeightsError where it is another's that is not there."""
+        rates = optim.rates(recipe.scaled_optimizer(run))
+        if run.donor is None:
+            return step.init(self._recipe(run), rates, run.seed)
+        donor = self._state_after(run.donor, run.base.start.epoch)
+        return warm_start.begun(self._recipe(run), rates, donor)
+
+    def after(self, run: config.Run, epoch: int) -> task.Point:
+        """Return a run's point after an epoch; MissingWeightsError where it is not there, or damaged."""
+        return self.point(run, self._state_after(run, epoch))
+
+    def point(self, run: config.Run, state: step.State) -> task.Point:
+        """Return a run's state as the probes see it, on the first device."""
+        state = jax.device_put(state, jax.devices()[0])
+        optimizer = recipe.scaled_optimizer(run)
+        return task.Point(
+            run.name,
+            state.parameters,
+            state.statistics,
+            self.start(run).parameters,
+            optim.preconditioner(optimizer, state.optimizer),
+            descent.at(self._recipe(run), optimizer, state),
+        )
+
+    def _recipe(self, run: config.Run) -> step.Recipe:
+        key, material = recipe.shape(run), self.material(run)
+        if key not in self._recipes:
+            number = len(material.data.train)
+            self._recipes[key] = recipe.build(run, material.model, number)
+        return self._recipes[key]
+
+    def _state_after(self, run: config.Run, epoch: int) -> step.State:
+        folder = self._folder.weights_folder(run)
+        state = snapshots.restore(folder, epoch, self.start(run))
+        if state is None:
+            raise loop.MissingWeightsError(
+                f"{run.group} seed {run.seed} has no whole snapshot of epoch {epoch}; the same command computes the run again"
+            )
+        return state
+
+    def _epochs_kept(self, group: str) -> tuple[int, ...]:
+        """Return the epochs after which a group's states are measured, or another group begins with them."""
+        begun = {
+            run.base.start.epoch
+            for run in self._plan.runs
+            if run.base.start.group == group
+        }
+        return tuple(sorted({*self._plan.study.measure.along.epochs, *begun} - {0}))
+
+    def _precise(
+        self, run: config.Run, where: trainer.Trainer
+    ) -> Callable[[Any, Any], list[Any]] | None:
+        if run.base.batch.statistics == "running":
+            return None
+        train = self.material(run).data.train
+        ghost = run.base.batch.ghost or recipe.epochs(run, len(train))[-1].batch
+        return functools.partial(
+            statistics.recompute, where.engine, where.recipe, train, ghost
+        )
+
+    def _place_of(self, run: config.Run, layout: mesh.Layout) -> trainer.Place:
+        kind, material = run.base.execution.engine, self.material(run)
+        key = run.base.data, kind, layout
+        if key not in self._places:
+            self._places[key] = trainer.place(
+                kind, layout, material.data.train, material.held_out
+            )
+        return self._places[key]
+
+    def _heard(self, seen: int, rate: float, loss: float, accuracy: float) -> None:
+        self._progress.trained(TRAINING * seen, rate, loss, accuracy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What runs on the same data with the same network share."""
+
+    data: sources.Dataset
+    model: models.Model
+    bench: Bench
+
+    @property
+    def held_out(self) -> dict[str, sources.Split]:
+        """The splits that are evaluated while training."""
+        data = self.data
+        validation = {"validation": data.validation} if data.validation else {}
+        return {**validation, "test": data.test}
+
+
+def _build_material(
+    base: config.Base, measure: config.Measure, spent: Callable[[float], None]
+) -> Material:
+    try:
+        data = examples.load(base.data)
+    except ValueError as error:  # damaged records: its description was read at the door
+        raise door.ConfigError(
+            [f"config.data.name={base.data.name}: {error}"]
+        ) from error
+    model = build_model(base.model, data.train.image_shape, data.num_classes)
+    return Material(data, model, Bench(model, data, measure.statistics_batch, spent))
+
+
+def build_model(
+    network: config.Model, image_shape: tuple[int, ...], num_classes: int
+) -> models.Model:
+    """Build the network of a run for images of a shape."""
+    return models.build(
+        network.name,
+        image_shape,
+        num_classes,
+        network.batch_norm_momentum,
+        network.variant,
+        network.precision,
+    )
+
+
+def training_work(plan: door.Plan, run: config.Run) -> float:
+    """Return what training a run costs, in forward passes of one example."""
+    if plan.study.run:
+        return 0.0
+    found = examples.training_examples(run.base.data)
+    last = recipe.epochs(run, found)[-1]
+    return TRAINING * (last.seen + last.steps * last.batch)

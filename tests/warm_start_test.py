@@ -1,0 +1,180 @@
+"""Runs that begin with another run's weights, from the configuration to the results, on few examples."""
+
+import io
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bsexp import door, models, results, study
+from bsexp.training import checkpoint, optim, recipe, snapshots, step, warm_start
+
+SETTINGS = {
+    "batch": {"size": 100},
+    "train": {"epochs": 2, "checkpoint_every": 1},
+    "seeds": 1,
+    "groups": {
+        "SB": {},
+        "cold": {"batch": {"size": 200}},
+        "warm0": {"batch": {"size": 200}, "start": {"group": "SB", "epoch": 0}},
+        "warm1": {"batch": {"size": 200}, "start": {"group": "SB", "epoch": 1}},
+    },
+    "measure": {"probes": ("evaluation", "distance"), "modes": ("running",)},
+}
+
+
+def opened(mnist_dir, **changes):
+    data = {"train_size": 400, "dir": str(mnist_dir)}
+    return door.open_study({**SETTINGS, "data": data, **changes}, [], study.catalogue())
+
+
+def computed(plan, folder):
+    said = io.StringIO()
+    code = study.lead(plan, "test", "command", folder, Console(file=said, width=200))
+    return code, said.getvalue()
+
+
+def runs(plan):
+    return {run.group: run for run in plan.runs if run.seed == 0}
+
+
+@pytest.fixture(scope="module")
+def trained(mnist_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warm") / "study"
+    plan = opened(mnist_dir)
+    assert computed(plan, folder)[0] == 0
+    return plan, folder
+
+
+def rows(folder, run):
+    found = results.read_rows(folder / "runs" / run.name / results.CURVES)
+    return [
+        {k: v for k, v in row.items() if "loss" in k or "accuracy" in k}
+        for row in found
+    ]
+
+
+@pytest.mark.slow
+def test_begun_after_no_epoch_it_is_the_run_that_begins_cold(trained):
+    plan, folder = trained
+    found = runs(plan)
+    assert rows(folder, found["warm0"]) == rows(folder, found["cold"])
+    assert found["warm0"].name != found["cold"].name
+
+
+@pytest.mark.slow
+def test_begun_later_it_goes_on_from_the_weights_that_were_kept(trained):
+    """Distance from its start, and first epoch, computed from the snapshot of SB."""
+    plan, folder = trained
+    run = runs(plan)["warm1"]
+    model = models.build("F1", (28, 28, 1), 10, 0.9)
+    made = recipe.build(run, model, 400)
+    fresh = step.init(made, optim.rates(run.base.optimizer), 0)
+    donor = snapshots.restore(folder / "runs" / run.donor.name, 1, fresh)
+    begun = warm_start.begun(made, optim.rates(run.base.optimizer), donor)
+    with checkpoint.Checkpoints(folder / "runs" / run.name / "checkpoints") as kept:
+        end = kept.restore(fresh)
+    assert (end.step, end.examples) == (4, 800)
+    moved = jax.tree.map(
+        lambda a, b: np.square(np.asarray(a) - np.asarray(b)).sum(),
+        end.parameters,
+        begun.parameters,
+    )
+    frame = results.load(folder)
+    distance = frame[(frame.run == run.name) & (frame.measure == "distance_from_start")]
+    np.testing.assert_allclose(
+        distance["value"], np.sqrt(sum(jax.tree.leaves(moved))), rtol=1e-4
+    )
+    losses = {
+        name: rows(folder, each)[0]["train_loss"] for name, each in runs(plan).items()
+    }
+    assert losses["warm1"] < 0.7 * losses["cold"]
+
+
+@pytest.mark.slow
+def test_weights_and_statistics_are_taken_over_and_the_optimizer_begins_anew(trained):
+    plan, folder = trained
+    run = runs(plan)["warm1"]
+    made = recipe.build(run, models.build("F1", (28, 28, 1), 10, 0.9), 400)
+    rates = optim.rates(run.base.optimizer)
+    fresh = step.init(made, rates, 0)
+    donor = snapshots.restore(folder / "runs" / run.donor.name, 1, fresh)
+    begun = warm_start.begun(made, rates, donor)
+    same = jax.tree_util.Partial(jax.tree.map, np.testing.assert_array_equal)
+    same((begun.parameters, begun.statistics), (donor.parameters, donor.statistics))
+    same((begun.optimizer, begun.step, begun.examples), (fresh.optimizer, 0, 0))
+    assert donor.step == 4
+
+
+@pytest.mark.slow
+def test_the_same_command_finds_nothing_to_compute_and_a_lost_run_comes_back_as_it_was(
+    trained, mnist_dir, tmp_path
+):
+    plan, folder = trained
+    copy = shutil.copytree(folder, tmp_path / "study")
+    assert "nothing to compute" in computed(plan, copy)[1]
+    run = runs(plan)["warm1"]
+    before = rows(copy, run)
+    shutil.rmtree(copy / "runs" / run.name)
+    assert computed(opened(mnist_dir), copy)[0] == 0
+    assert rows(copy, run) == before
+
+
+@pytest.mark.slow
+def test_a_start_after_an_epoch_that_was_not_kept_trains_the_other_run_again(
+    trained, mnist_dir, tmp_path
+):
+    _, folder = trained
+    copy = shutil.copytree(folder, tmp_path / "study")
+    late = {"batch": {"size": 200}, "start": {"group": "SB", "epoch": 2}}
+    plan = opened(mnist_dir, groups={**SETTINGS["groups"], "warm2": late})
+    code, said = computed(plan, copy)
+    assert code == 0
+    assert f"{runs(plan)['SB'].name}: weights that are to be measured" in said
+    assert len(rows(copy, runs(plan)["warm2"])) == 2
+
+
+def test_the_name_follows_the_other_run_and_not_what_its_group_is_called(mnist_dir):
+    plain = runs(opened(mnist_dir))
+    groups = {**SETTINGS["groups"], "small": {}}
+    del groups["SB"]
+    groups["warm0"] = {"batch": {"size": 200}, "start": {"group": "small", "epoch": 0}}
+    groups["warm1"] = {"batch": {"size": 200}, "start": {"group": "small", "epoch": 1}}
+    assert runs(opened(mnist_dir, groups=groups))["warm1"].name == plain["warm1"].name
+    groups["small"] = {"optimizer": {"learning_rate": 2e-3}}
+    assert runs(opened(mnist_dir, groups=groups))["warm1"].name != plain["warm1"].name
+    assert plain["warm0"].name != plain["warm1"].name
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"group": "SBB"}, "start.group=SBB: unknown group; did you mean SB"),
+        ({"group": "warm1"}, "begins with the weights of another group itself"),
+        ({"group": "other"}, "has another network or other data"),
+        ({"group": "SB", "epoch": 3}, "the runs of SB train 2 whole epochs"),
+        ({"epoch": 3}, "counts the epochs of config.start.group, which is empty"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(mnist_dir, start, message):
+    other = {"model": {"batch_norm_momentum": 0.5}}
+    groups = {**SETTINGS["groups"], "other": other, "bad": {"start": start}}
+    with pytest.raises(door.ConfigError, match=message):
+        opened(mnist_dir, groups=groups)
+
+
+@pytest.mark.slow
+def test_a_run_whose_start_is_lost_and_cannot_come_back_fails_alone(trained, tmp_path):
+    plan, folder = trained
+    copy = shutil.copytree(folder, tmp_path / "study")
+    found = runs(plan)
+    shutil.rmtree(copy / "runs" / found["warm1"].name)
+    shutil.rmtree(copy / "runs" / found["SB"].name / results.SNAPSHOTS / "1" / "state")
+    code, said = computed(plan, copy)
+    assert code == 1
+    assert (
+        f"failed: {found['warm1'].name}: SB seed 0 has no whole snapshot of epoch 1"
+        in said
+    )
