@@ -45,29 +45,29 @@ def with_table(text: str) -> str:
 
 
 def verdict_table() -> str:
-    """Return the verdict of every pair of cells of Tables 2 to 4, a row per network, in Markdown."""
+    """Return the verdict of every pair of cells of Tables 2 to 4 that was run here, and what was not, in Markdown."""
     rows = [
         row
         for row in collection.paper_rows(collection.read(ROOT / COLLECTION))
         if row.closest or row.verdict == verdicts.NOT_RUN
     ]
-    columns = list(dict.fromkeys((row.table, row.label) for row in rows))
-    lines = [["", *(f"Table {table}: {label}" for table, label in columns)]]
+    lines = [
+        ["table", "network", "", "paper: SB", "LB", "ours: SB (n)", "LB (n)", "verdict"]
+    ]
     lines.append(["---"] * len(lines[0]))
-    for network in dict.fromkeys(row.network for row in rows):
-        by_cell = {(r.table, r.label): r for r in rows if r.network == network}
-        lines.append([network, *(_verdict(by_cell[cell]) for cell in columns)])
+    lines += [
+        [str(row.table), row.network, row.label, *row.paper, *row.ours, row.verdict]
+        for row in rows
+        if row.verdict != verdicts.NOT_RUN
+    ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"\n{table}\n\n{verdicts.counts(rows)}. {verdicts.RULE}\n\n"
-
-
-def _verdict(row: verdicts.Row) -> str:
-    if row.verdict == verdicts.NOT_RUN:
-        return row.verdict
-    small, large = row.ours
-    return (
-        f"{row.verdict}: SB {small}, LB {large}; paper {row.paper[0]}, {row.paper[1]}"
+    absent = dict.fromkeys(r.network for r in rows if r.verdict == verdicts.NOT_RUN)
+    not_run = (
+        f" Not run here, with the hours that they need in the report: {', '.join(absent)}."
+        if absent
+        else ""
     )
+    return f"\n{table}\n\n{verdicts.counts(rows)}.{not_run} {verdicts.RULE}\n\n"
 
 
 def quotation() -> str:
