@@ -66,7 +66,7 @@ def check_bases(
     catalogue: Catalogue,
     errors: list[str],
 ) -> dict[str, int]:
-    """Check each group against the catalogue and return its batch size in examples."""
+    """Check each group against the catalogue and return the batch size in examples of those that can be divided."""
     sizes = {}
     for name, base in {"": study, **bases}.items():
         found = _check_names(base, catalogue)
@@ -77,20 +77,21 @@ def check_bases(
         except (ValueError, OSError) as error:
             found["data.name"] = str(error)
         else:
-            sizes[name] = counts.resolve(base.batch.size, examples)
-            if not 0 < sizes[name] <= examples:
+            size = counts.resolve(base.batch.size, examples)
+            if not 0 < size <= examples:
                 found["batch.size"] = (
-                    f"is {sizes[name]} examples; must be 1 to {examples}, the size of the training set"
+                    f"is {size} examples; must be 1 to {examples}, the size of the training set"
                 )
             else:
-                wrong = catalogue.recipe_errors(base, sizes[name], examples)
+                wrong = catalogue.recipe_errors(base, size, examples)
                 found |= wrong
                 # The base run itself is not trained: a rule need not fit its batch size.
                 if name:
-                    found |= _check_rates(base, sizes[name], examples, catalogue)
-                if name and not wrong:
-                    last = catalogue.whole_epochs(base, sizes[name], examples)
-                    found |= _check_epochs(study, name, last, catalogue)
+                    found |= _check_rates(base, size, examples, catalogue)
+                if not wrong:
+                    sizes[name] = size
+                    last = catalogue.whole_epochs(base, size, examples)
+                    found |= _check_epochs(study, name, last, catalogue) if name else {}
         errors += [
             f"{_place(merged, name, path)}: {error}" for path, error in found.items()
         ]
@@ -171,7 +172,8 @@ def _check_start(
         }
     if donor.start.group:
         return {"start.group": "begins with the weights of another group itself"}
-    if (donor.model, donor.data) != (base.model, base.data):
+    same = map(config.identity_fields, (donor.model, donor.data))
+    if [*same] != [*map(config.identity_fields, (base.model, base.data))]:
         return {"start.group": "has another network or other data"}
     if group in sizes:
         examples = catalogue.training_examples(donor.data)

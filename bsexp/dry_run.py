@@ -39,10 +39,10 @@ class Cost(NamedTuple):
 def show(plan: door.Plan, console: Console) -> None:
     """Print the table of runs; nothing is trained and nothing is written."""
     rate, flops = matmul_rate(), _measuring_flops(plan)
-    shapes = collections.Counter(recipe.shape(run) for run in plan.runs)
+    shapes = collections.Counter(recipe.cohort(run) for run in plan.runs)
     costs = {
         shape: training_cost(run, shapes[shape])
-        for shape, run in {recipe.shape(run): run for run in plan.runs}.items()
+        for shape, run in {recipe.cohort(run): run for run in plan.runs}.items()
     }
     table = Table(
         *("run", "batch size", "steps", "FLOPs", "mesh", "memory per device"),
@@ -50,7 +50,7 @@ def show(plan: door.Plan, console: Console) -> None:
     )
     total = 0.0
     for run in plan.runs:
-        cost = costs[recipe.shape(run)]
+        cost = costs[recipe.cohort(run)]
         training = 0.0 if plan.study.run else cost.flops / (EFFICIENCY * rate)
         measuring = flops[run.name] / (EFFICIENCY * rate)
         total += training + measuring

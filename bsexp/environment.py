@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from bsexp import huge_pages
+
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -38,6 +40,7 @@ def describe() -> dict[str, Any]:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "memory_gib": _memory_gib(),
+        "huge_pages": huge_pages.used(),
         "devices": [
             f"{device.platform}:{device.id} {device.device_kind}"
             for device in jax.devices()

@@ -20,18 +20,25 @@ def ask() -> None:
     environment has the setting already, whatever its value.
     """
     given = os.environ.get(VARIABLE, "")
-    if SETTING in given or not _on_request() or _glibc() < LEAST_GLIBC:
+    if SETTING in given or _system() != "madvise" or _glibc() < LEAST_GLIBC:
         return
     os.environ[VARIABLE] = ":".join(filter(None, (given, f"{SETTING}=1")))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  the very same command
 
 
-def _on_request() -> bool:
-    """Say whether the system gives huge pages to those who ask, and only to them."""
+def used() -> bool:
+    """Say whether the large arrays of this process lie in huge pages."""
+    asked = f"{SETTING}=1" in os.environ.get(VARIABLE, "")
+    return _system() == "always" or (_system() == "madvise" and asked)
+
+
+def _system() -> str:
+    """Return to whom the system gives huge pages: always, madvise, those who ask, or never; empty where it has none."""
     try:
-        return "[madvise]" in SYSTEM.read_text(encoding="ascii")
+        text = SYSTEM.read_text(encoding="ascii")
     except OSError:
-        return False
+        return ""
+    return text.partition("[")[2].partition("]")[0]
 
 
 def _glibc() -> tuple[int, ...]:

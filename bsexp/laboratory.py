@@ -111,13 +111,11 @@ class Laboratory:
         self, run: config.Run, later: list[config.Run]
     ) -> tuple[list[config.Run], mesh.Layout]:
         """Return the runs to train beside a run, itself among them where it can begin, and the mesh for them."""
-        # Runs with random starts by themselves: others may begin with the weights of one of them.
-        kind = recipe.shape(run), run.donor is None
+        kind = recipe.cohort(run)
         alike = [
             each
             for each in later
-            if each.name not in self._points
-            and (recipe.shape(each), each.donor is None) == kind
+            if each.name not in self._points and recipe.cohort(each) == kind
         ]
         number = len(self._workshop.material(run).data.train)
         layout = recipe.layout(run, len(alike), number)
@@ -131,7 +129,8 @@ class Laboratory:
         for run in cohort:
             try:
                 if run.donor is not None:
-                    self._begin(run, later)
+                    self._train_donor(run, later)
+                    self._workshop.start(run)
             except loop.MissingWeightsError as error:
                 self._folder.open_run(run, self._environment)
                 self._fail(run, error)
@@ -139,13 +138,19 @@ class Laboratory:
                 ready.append(run)
         return ready
 
-    def _begin(self, run: config.Run, later: list[config.Run]) -> None:
+    def _train_donor(self, run: config.Run, later: list[config.Run]) -> None:
         """Train the run that another begins with, where it has not come so far; MissingWeightsError where it is in vain."""
-        kept = results.kept_epochs(self._folder.weights_folder(run.donor))
-        if run.base.start.epoch not in (0, *kept):
-            others = [each for each in later if each.name != run.donor.name]
-            self.point(run.donor, [run.donor, *others])
-        self._workshop.start(run)
+        donor, epoch = run.donor, run.base.start.epoch
+        kept = results.kept_epochs(self._folder.weights_folder(donor))
+        if epoch in (0, *kept):
+            return
+        name = f"{donor.group} seed {donor.seed}"
+        if self._folder.end(donor) >= epoch:
+            others = [each for each in later if each.name != donor.name]
+            if self.point(donor, [donor, *others]) is None:
+                raise loop.MissingWeightsError(f"{name}, with which it begins, failed")
+        if self._folder.end(donor) < epoch:
+            raise loop.MissingWeightsError(f"{name} ended before epoch {epoch}")
 
     def follow(self) -> int:
         """Train what the leading process says, until it says that the study has ended; return its exit code."""

@@ -133,7 +133,7 @@ class Workdir:
         found = {
             name: results.points(self.run_folder(run)) for name, run in runs.items()
         }
-        ends = {name: self._end(run) for name, run in runs.items()}
+        ends = {name: self.end(run) for name, run in runs.items()}
 
         def has(item: items.Item) -> bool:
             point = found[item.run.name].get(item.epoch, {})
@@ -146,7 +146,7 @@ class Workdir:
             if not has(item) and (item.epoch or 0) <= ends[item.run.name]
         ]
 
-    def _end(self, run: config.Run) -> float:
+    def end(self, run: config.Run) -> float:
         """Return the epochs that a run which was trained to its end has; infinity for one that may go on."""
         rows = results.read_rows(self.run_folder(run) / results.CURVES)
         ended = self.status(run).get("state") in {"trained", "done"}
@@ -165,17 +165,38 @@ class Workdir:
         lost |= {
             item.run.name for item in missing if self._passed(item.run, item.epoch)
         }
-        lost |= {run.donor.name for run in needed.values() if self._start_lost(run)}
+        runs = {item.run.name: item.run for item in wanted}
+        runs |= {run.donor.name: run.donor for run in runs.values() if run.donor}
+        lost = self._with_starts(lost, needed, runs)
         paired = [
             item for item in wanted if item.baseline and item.baseline.name in lost
         ]
+        torn = {item.run.name for item in paired if self._lost(item.run)}
+        lost = self._with_starts(lost | torn, needed, runs)
         for item in paired:
-            if self._lost(item.run):
-                lost.add(item.run.name)
-            else:
+            if item.run.name not in lost:
                 self._forget(item)
-        runs = {item.run.name: item.run for item in wanted}
         return [self._set_aside(runs[name]) for name in sorted(lost)]
+
+    def _with_starts(
+        self,
+        lost: set[str],
+        needed: Mapping[str, config.Run],
+        runs: Mapping[str, config.Run],
+    ) -> set[str]:
+        """Add the runs whose weights at a start are gone, and those that began with weights of runs that are lost."""
+        again = {**needed, **{name: runs[name] for name in lost}}
+        lost = lost | {
+            run.donor.name for run in again.values() if self._start_lost(run)
+        }
+        return lost | {
+            name
+            for name, run in runs.items()
+            if run.donor
+            and run.donor.name in lost
+            and run.base.start.epoch
+            and self.run_folder(run).exists()
+        }
 
     def _lost(self, run: config.Run) -> bool:
         folder = self.run_folder(run)
@@ -211,7 +232,7 @@ class Workdir:
         folder = self.run_folder(run)
         number = len(list(folder.parent.glob(f"{folder.name}.before-*")))
         target = folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
-        return f"{run.name}: weights that are to be measured are not here any more; it is computed again, the old results are in {target}"
+        return f"{run.name}: weights that are needed are not here any more; it is computed again, the old results are in {target}"
 
     @property
     def finished(self) -> str | None:

@@ -71,7 +71,7 @@ class Workshop:
             rates=tuple(optim.rates(recipe.scaled_optimizer(each)) for each in cohort),
             folders=tuple(self._folder.weights_folder(each) for each in cohort),
             heard=self._heard,
-            kept=self._epochs_kept(run.group),
+            kept=self._epochs_kept({each.group for each in cohort}),
             starts=tuple(map(self.start, cohort)) if run.donor else (),
             precise=self._precise(run, self._trainers[key]),
         )
@@ -117,12 +117,12 @@ class Workshop:
             )
         return state
 
-    def _epochs_kept(self, group: str) -> tuple[int, ...]:
-        """Return the epochs after which a group's states are measured, or another group begins with them."""
+    def _epochs_kept(self, groups: set[str]) -> tuple[int, ...]:
+        """Return the epochs after which the states of groups are measured, or another group begins with them."""
         begun = {
             run.base.start.epoch
             for run in self._plan.runs
-            if run.base.start.group == group
+            if run.base.start.group in groups
         }
         return tuple(sorted({*self._plan.study.measure.along.epochs, *begun} - {0}))
 

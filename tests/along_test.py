@@ -101,7 +101,7 @@ def test_what_is_kept_is_measured_again_and_what_is_not_is_trained_again(
     assert "evaluation/batch" in results.points(run)[1]
     code, said = computed(settings(mnist_dir, 3, **along(1, 2)) | {"seeds": 1}, folder)
     assert code == 0
-    assert f"{run.name}: weights that are to be measured are not here any more" in said
+    assert f"{run.name}: weights that are needed are not here any more" in said
     assert results.kept_epochs(run) == [1, 2]
     assert list(results.points(run)) == [None, 1, 2]
 

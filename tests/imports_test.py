@@ -18,7 +18,7 @@ ALLOWED = {
     "door": {"checks", "config", "conversion"},
     "command": {"config", "conversion", "door"},
     "progress": set(),
-    "environment": set(),
+    "environment": {"huge_pages"},
     "compile_cache": set(),
     "huge_pages": set(),
     "curvature": set(),

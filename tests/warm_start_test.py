@@ -126,14 +126,21 @@ def test_the_same_command_finds_nothing_to_compute_and_a_lost_run_comes_back_as_
 def test_a_start_after_an_epoch_that_was_not_kept_trains_the_other_run_again(
     trained, mnist_dir, tmp_path
 ):
-    _, folder = trained
+    plan_of, folder = trained
     copy = shutil.copytree(folder, tmp_path / "study")
     late = {"batch": {"size": 200}, "start": {"group": "SB", "epoch": 2}}
     plan = opened(mnist_dir, groups={**SETTINGS["groups"], "warm2": late})
     code, said = computed(plan, copy)
     assert code == 0
-    assert f"{runs(plan)['SB'].name}: weights that are to be measured" in said
-    assert len(rows(copy, runs(plan)["warm2"])) == 2
+    found = runs(plan)
+    # What began with the old weights would stand beside a run that may end at other bits.
+    for name in ("SB", "warm1"):
+        assert f"{found[name].name}: weights that are needed" in said
+        assert (copy / "runs" / f"{found[name].name}.before-0").exists()
+    assert "warm0: " not in said
+    assert not (copy / "runs" / f"{found['warm0'].name}.before-0").exists()
+    assert len(rows(copy, found["warm2"])) == 2
+    assert rows(copy, found["warm1"]) == rows(folder, runs(plan_of)["warm1"])
 
 
 def test_the_name_follows_the_other_run_and_not_what_its_group_is_called(mnist_dir):
@@ -155,12 +162,22 @@ def test_the_name_follows_the_other_run_and_not_what_its_group_is_called(mnist_d
         ({"group": "warm1"}, "begins with the weights of another group itself"),
         ({"group": "other"}, "has another network or other data"),
         ({"group": "SB", "epoch": 3}, "the runs of SB train 2 whole epochs"),
+        (
+            {"group": "large", "epoch": 1},
+            "groups.large.batch.size=500: is 500 examples",
+        ),
         ({"epoch": 3}, "counts the epochs of config.start.group, which is empty"),
     ],
 )
 def test_a_start_that_cannot_be_is_refused(mnist_dir, start, message):
     other = {"model": {"batch_norm_momentum": 0.5}}
-    groups = {**SETTINGS["groups"], "other": other, "bad": {"start": start}}
+    large = {"batch": {"size": 500}} if start.get("group") == "large" else {}
+    groups = {
+        **SETTINGS["groups"],
+        "other": other,
+        "large": large,
+        "bad": {"start": start},
+    }
     with pytest.raises(door.ConfigError, match=message):
         opened(mnist_dir, groups=groups)
 
@@ -178,3 +195,43 @@ def test_a_run_whose_start_is_lost_and_cannot_come_back_fails_alone(trained, tmp
         f"failed: {found['warm1'].name}: SB seed 0 has no whole snapshot of epoch 1"
         in said
     )
+
+
+@pytest.mark.slow
+def test_a_start_after_an_epoch_that_the_other_run_did_not_reach_is_told(
+    mnist_dir, tmp_path
+):
+    """SB stops in its first epoch at a target that it has passed by then; its own results are whole."""
+    stops = {"target": 0.1, "target_metric": "test_accuracy", "stop_at_target": True}
+    groups = {
+        "SB": {"train": {**SETTINGS["train"], **stops}},
+        "warm": {"start": {"group": "SB", "epoch": 2}},
+    }
+    plan = opened(mnist_dir, groups=groups)
+    found = runs(plan)
+    for _ in range(2):
+        code, said = computed(plan, tmp_path / "study")
+        assert code == 1
+        assert f"failed: {found['warm'].name}: SB seed 0 ended before epoch 2" in said
+        status = results.read_json(
+            tmp_path / "study" / "runs" / found["SB"].name / "status.json"
+        )
+        assert status["state"] == "done"
+
+
+@pytest.mark.slow
+def test_each_run_of_a_cohort_keeps_what_others_begin_with(mnist_dir, tmp_path):
+    """SB and SB2 differ in their learning rate and train side by side on two of the test's devices."""
+    groups = {
+        "SB": {},
+        "SB2": {"optimizer": {"learning_rate": 2e-3}},
+        "warm": {"start": {"group": "SB2", "epoch": 1}},
+    }
+    plan = opened(mnist_dir, groups=groups)
+    assert computed(plan, tmp_path / "study")[0] == 0
+    found = runs(plan)
+    environment = results.read_json(
+        tmp_path / "study" / "runs" / found["SB2"].name / "env.json"
+    )
+    assert environment["cohort"] == [found["SB"].name, found["SB2"].name]
+    assert len(rows(tmp_path / "study", found["warm"])) == 2

@@ -16,6 +16,7 @@ from bsexp.config.measure import (
     Path,
     Sharpness,
 )
+from bsexp.config.option import identity_fields
 from bsexp.config.study import Base, Reference, Run, Study
 from bsexp.config.training import Execution, Start, Train
 from bsexp.config.update import (
@@ -56,4 +57,5 @@ __all__ = [
     "Start",
     "Study",
     "Train",
+    "identity_fields",
 ]

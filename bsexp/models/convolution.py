@@ -10,7 +10,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from bsexp.models import remainders
 
-# Up to which a convolution is bound by its windows, which the derivative by the kernel needs as well: an image's three.
+# With fewer, such as an image's three, the value too is a product of the windows, which the derivative by the kernel needs
+# anyway: a gradient of C1 took 45 ms instead of 47. With its 64 the compiler's form is faster.
 FEW_CHANNELS = 16
 
 

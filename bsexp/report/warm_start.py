@@ -20,7 +20,7 @@ ACCURACY = {"running": "test_accuracy", "batch": "test_accuracy/batch"}
 def warm_start(study: Study) -> Figure | None:
     """Test accuracy and sharpness against the epochs before the start, a column per batch-norm mode.
 
-    As Figure 5 of arXiv:1609.04836. None where no two groups begin with the same group's weights.
+    As Figure 5 of arXiv:1609.04836. None where no two groups begin with the weights of other groups.
     """
     started = _started(study)
     donors = {donor for donor, _ in started.values()}
@@ -63,9 +63,12 @@ def _measures(study: Study, mode: str) -> list[Measure]:
     known = {name for run in study.runs for name in run.values}
     names = [name for name in [ACCURACY[mode]] if name in known]
     names += sorted(
-        name
-        for name in known
-        if name.startswith("sharpness/full/") and name.endswith(f"/{mode}")
+        (
+            name
+            for name in known
+            if name.startswith("sharpness/full/") and name.endswith(f"/{mode}")
+        ),
+        key=lambda name: -float(name.split("/")[2]),
     )
     return [describe(name) for name in names]
 

@@ -46,6 +46,14 @@ def shape(run: config.Run) -> str:
     return repr(shared)
 
 
+def cohort(run: config.Run) -> tuple[str, bool]:
+    """Return what runs must share to train side by side: their shape, and whether they begin with a random start.
+
+    Others may begin with the weights of one that does, and have to wait for it.
+    """
+    return shape(run), run.donor is None
+
+
 def schedule_errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
     """Return what is wrong with the schedule of a run that starts at batch size B, by field."""
     if errors(base, size, examples):  # how long it trains is not known

@@ -1,4 +1,4 @@
-"""Convolution and max-pooling as matrix products and slices against the compiler's own, layer by layer and in all of C1."""
+"""Convolution and max-pooling in the forms made for a CPU against the compiler's own, layer by layer and in all of C1."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,7 +43,7 @@ def rows() -> Iterator[dict[str, Any]]:
 
         yield _row(
             f"convolution, {name}",
-            convolved(convolution.by_matmul),
+            convolved(convolution.by_parts if stride > 1 else convolution.by_matmul),
             convolved(convolution.by_compiler),
         )
     for name, (shape, window) in POOLS.items():

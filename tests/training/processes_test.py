@@ -24,6 +24,9 @@ STUDY = (
     "--config.batch.ghost=40",
     "--config.execution.deterministic_reduction=True",
     "--config.seeds=2",
+    # LB goes on from SB's weights: each process reads them for itself.
+    "--config.groups.LB.start.group=SB",
+    "--config.groups.LB.start.epoch=1",
     "--config.train.checkpoint_every=1",
     "--config.train.steps_per_dispatch=5",
     "--config.measure.probes=('evaluation','distance')",
