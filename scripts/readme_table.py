@@ -46,11 +46,8 @@ def with_table(text: str) -> str:
 
 def verdict_table() -> str:
     """Return the verdict of every pair of cells of Tables 2 to 4 that was run here, and what was not, in Markdown."""
-    rows = [
-        row
-        for row in collection.paper_rows(collection.read(ROOT / COLLECTION))
-        if row.closest or row.verdict == verdicts.NOT_RUN
-    ]
+    measured = collection.paper_rows(collection.read(ROOT / COLLECTION))
+    rows = [row for row in measured if row.closest or row.verdict == verdicts.NOT_RUN]
     lines = [
         ["table", "network", "", "paper: SB", "LB", "ours: SB (n)", "LB (n)", "verdict"]
     ]
@@ -61,13 +58,19 @@ def verdict_table() -> str:
         if row.verdict != verdicts.NOT_RUN
     ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    absent = dict.fromkeys(r.network for r in rows if r.verdict == verdicts.NOT_RUN)
+    there = {row.network for row in rows if row.verdict != verdicts.NOT_RUN}
+    absent = dict.fromkeys(row.network for row in rows if row.network not in there)
     not_run = (
-        f" Not run here, with the hours that they need in the report: {', '.join(absent)}."
+        f" The report says how many hours {', '.join(absent)} would take."
         if absent
         else ""
     )
-    return f"\n{table}\n\n{verdicts.counts(rows)}.{not_run} {verdicts.RULE}\n\n"
+    ways = "\n".join(f"- {sentence}" for sentence in collection.scores(measured))
+    return (
+        f"\n{table}\n\n"
+        f"Measured as the paper seems to have measured, φ by L-BFGS-B with the statistics of the batch: "
+        f"{verdicts.counts(rows)}.{not_run} By every way of measuring:\n\n{ways}\n\n{verdicts.RULE}\n\n"
+    )
 
 
 def quotation() -> str:

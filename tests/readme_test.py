@@ -26,6 +26,13 @@ def test_the_table_is_what_results_hold():
     )
 
 
+def test_the_verdicts_are_on_the_first_screen():
+    verdicts = README.index("<!-- results/keskar2017: ")
+    assert verdicts < README.index("<!-- end -->") < README.index("## Two commands")
+    # The shortest of them: F1's, which a reader can compute again in half an hour.
+    assert "| 2 | F1 | test accuracy, %" in README[verdicts:]
+
+
 def test_every_relative_link_leads_somewhere():
     targets = [
         target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target

@@ -101,7 +101,7 @@ def build(workdir: str | PathLike) -> str:
             members=members,
             tables={TITLES[n]: _by_network(rows, n) for n in TITLES},
             rule=verdicts.RULE,
-            scores=list(_scores(rows)),
+            scores=list(scores(rows)),
             modes=_modes(rows, members),
             beyond={each.title: rows for each in members if (rows := _beyond(each))},
             figures=list(_figures(root, members)),
@@ -159,7 +159,7 @@ def _modes(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
     return f"{verdicts.mode_matters(numbers)} {verdicts.mode_verdicts(rows)}"
 
 
-def _scores(rows: Sequence[verdicts.Row]) -> Iterator[str]:
+def scores(rows: Sequence[verdicts.Row]) -> Iterator[str]:
     """Yield the score of each way of measuring, accuracies apart from sharpness."""
     ways = dict.fromkeys((row.mode, row.search) for row in rows)
     for mode, search in sorted(ways, key=lambda way: way[1] != ""):
