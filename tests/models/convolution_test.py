@@ -25,10 +25,18 @@ def assert_close(found, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("form", "stride", "padding"),
+    [
+        ("by_matmul", 1, "SAME"),
+        # By matrix product for few channels, by the compiler for many; its derivatives are the other two forms.
+        ("by_parts", 1, "VALID"),
+        ("by_parts", 2, "SAME"),
+        ("by_parts", 2, "VALID"),
+        ("by_parts", 3, "SAME"),
+    ],
+)
 @pytest.mark.parametrize("shapes", SHAPES)
-@pytest.mark.parametrize("form", ["by_matmul", "by_parts", "by_remainders"])
 def test_each_form_is_the_convolution_with_its_derivatives(
     shapes, stride, padding, form
 ):

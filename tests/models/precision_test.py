@@ -45,7 +45,9 @@ def found(name, precision):
     return {"logits": logits, "statistics": moved, "gradient": gradient}
 
 
-@pytest.fixture(scope="module", params=["F1", "C1"])
+@pytest.fixture(
+    scope="module", params=["F1", pytest.param("C1", marks=pytest.mark.slow)]
+)
 def exact(request):
     return request.param, found(request.param, "float32")
 
