@@ -136,7 +136,7 @@ def test_a_damaged_snapshot_is_told_and_the_next_command_trains_its_run_again(
     code, said = computed(chosen, folder)
     assert code == 1
     assert (
-        "it has no whole snapshot of epoch 1; the same command computes the run again"
+        "base seed 0 has no whole snapshot of epoch 1; the same command computes the run again"
         in said.replace("\n", " ")
     )
     code, _ = computed(chosen, folder)
