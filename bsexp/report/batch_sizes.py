@@ -13,7 +13,7 @@ from bsexp.report import summary
 from bsexp.report.answer import LEVEL
 from bsexp.report.folder import Study, section
 from bsexp.report.look import COLOURS, LINES, plain_number, styled
-from bsexp.report.measures import MODES, describe
+from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
 
 FEWEST = 3  # sizes that make a curve
 Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
@@ -70,20 +70,14 @@ def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
     if not _only_sizes(study):
         return
     names = {name for run in study.runs for name in run.values}
-    sharpness = {
-        name.rpartition("/")[0]
-        for name in names
-        if name.startswith("sharpness/full/") and name.endswith(tuple(MODES))
-    }
-    by_radius = sorted(sharpness, key=lambda name: -float(name.rpartition("/")[2]))
-    for family in ("test_accuracy", *by_radius):
-        by_mode = {mode: _name(family, mode) for mode in MODES}
+    for measure in ("test_accuracy", *full_sharpness(names)):
+        by_mode = {mode: in_mode(measure, mode) for mode in MODES}
         curves = {mode: _curve(study, name) for mode, name in by_mode.items()}
         curves = {mode: curve for mode, curve in curves.items() if len(curve) > 1}
         if curves:
-            measure = describe(by_mode[next(iter(curves))])
-            unit = f", {measure.unit}" if measure.unit else ""
-            yield measure.label + unit, curves
+            told = describe(by_mode[next(iter(curves))])
+            unit = f", {told.unit}" if told.unit else ""
+            yield told.label + unit, curves
 
 
 def _only_sizes(study: Study) -> bool:
@@ -97,11 +91,6 @@ def _only_sizes(study: Study) -> bool:
         for field in (fields if isinstance(fields, Mapping) else [""])
     }
     return varied == {"batch.size"} and len(sizes) == len(study.groups) >= FEWEST
-
-
-def _name(family: str, mode: str) -> str:
-    plain = family == "test_accuracy" and mode == "running"
-    return family if plain else f"{family}/{mode}"
 
 
 def _curve(study: Study, name: str) -> Curve:

@@ -150,7 +150,7 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
     told = f"{done} of {len(members)} studies have results here."
     if not rows:
         return told
-    closest = [row for row in rows if row.closest or row.verdict == verdicts.NOT_RUN]
+    closest = verdicts.one_a_cell(rows)
     return f"Of {len(closest)} pairs of cells of Tables 2 to 4: {verdicts.counts(closest)}. {told}"
 
 

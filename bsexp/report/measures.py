@@ -1,5 +1,6 @@
 """What a measure's name means: its section, label, unit, and the place of its row."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SECTIONS = (
@@ -99,6 +100,22 @@ class Measure:
             kind,
             self.name,
         )
+
+
+def full_sharpness(names: Iterable[str]) -> list[str]:
+    """Return Keskar's φ in the full space among measures, the larger of both searches, by falling radius, without their modes."""
+    found = {
+        name.rpartition("/")[0]
+        for name in names
+        if name.startswith("sharpness/full/") and name.endswith(tuple(MODES))
+    }
+    return sorted(found, key=lambda name: -float(name.rpartition("/")[2]))
+
+
+def in_mode(measure: str, mode: str) -> str:
+    """Return the name of test_accuracy, or of a measure of every mode, in one mode."""
+    plain = measure == "test_accuracy" and mode == "running"
+    return measure if plain else f"{measure}/{mode}"
 
 
 def describe(name: str) -> Measure:

@@ -159,6 +159,11 @@ def verdict(
     return (UNKNOWN if math.isnan(p_value) else FAILED), p_value
 
 
+def one_a_cell(rows: Sequence[Row]) -> list[Row]:
+    """Return one row for each pair of the paper's cells: the closest way, or that it was not run."""
+    return [row for row in rows if row.closest or row.verdict == NOT_RUN]
+
+
 def counts(found: Sequence[Row]) -> str:
     """Count the verdicts of some rows, those that were not run here apart."""
     numbers = {each: sum(row.verdict == each for row in found) for each in VERDICTS}

@@ -11,9 +11,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from bsexp.report.folder import Run, Study, number, section
 from bsexp.report.look import COLOURS, plain_number, styled
-from bsexp.report.measures import MODES, Measure, describe
-
-ACCURACY = {"running": "test_accuracy", "batch": "test_accuracy/batch"}
+from bsexp.report.measures import (
+    MODES,
+    Measure,
+    describe,
+    full_sharpness,
+    in_mode,
+)
 
 
 @styled
@@ -61,16 +65,9 @@ def _started(study: Study) -> dict[str, tuple[str, int]]:
 def _measures(study: Study, mode: str) -> list[Measure]:
     """Return test accuracy, then φ by falling radius, as far as they were measured."""
     known = {name for run in study.runs for name in run.values}
-    names = [name for name in [ACCURACY[mode]] if name in known]
-    names += sorted(
-        (
-            name
-            for name in known
-            if name.startswith("sharpness/full/") and name.endswith(f"/{mode}")
-        ),
-        key=lambda name: -float(name.split("/")[2]),
-    )
-    return [describe(name) for name in names]
+    measures = ("test_accuracy", *full_sharpness(known))
+    names = [in_mode(measure, mode) for measure in measures]
+    return [describe(name) for name in names if name in known]
 
 
 def _curve(
