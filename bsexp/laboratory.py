@@ -119,7 +119,10 @@ class Laboratory:
         ]
         number = len(self._workshop.material(run).data.train)
         layout = recipe.layout(run, len(alike), number)
-        return self._ready(alike[: layout.members], later), layout
+        ready = self._ready(alike[: layout.members], later)
+        if 0 < len(ready) < layout.members:
+            layout = recipe.layout(run, len(ready), number)
+        return ready[: layout.members], layout
 
     def _ready(
         self, cohort: list[config.Run], later: list[config.Run]

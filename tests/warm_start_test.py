@@ -235,3 +235,26 @@ def test_each_run_of_a_cohort_keeps_what_others_begin_with(mnist_dir, tmp_path):
     )
     assert environment["cohort"] == [found["SB"].name, found["SB2"].name]
     assert len(rows(tmp_path / "study", found["warm"])) == 2
+
+
+@pytest.mark.slow
+def test_of_a_cohort_the_run_whose_start_is_lost_fails_alone(mnist_dir, tmp_path):
+    """Two seeds would train side by side; the snapshot that one of them begins with is damaged."""
+    groups = {"SB": {}, "warm": {"start": {"group": "SB", "epoch": 1}}}
+    plan = opened(mnist_dir, groups=groups, seeds=2)
+    folder = tmp_path / "study"
+    assert computed(plan, folder)[0] == 0
+    first, second = (run for run in plan.runs if run.group == "warm")
+    before = rows(folder, second)
+    for run in (first, second):
+        shutil.rmtree(folder / "runs" / run.name)
+    shutil.rmtree(
+        folder / "runs" / first.donor.name / results.SNAPSHOTS / "1" / "state"
+    )
+    code, said = computed(plan, folder)
+    assert code == 1
+    assert f"failed: {first.name}: SB seed 0 has no whole snapshot" in said
+    assert rows(folder, second) == before
+    environment = results.read_json(folder / "runs" / second.name / "env.json")
+    assert environment["cohort"] == [second.name]
+    assert environment["mesh"]["population"] == 1
