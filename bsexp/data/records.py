@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-# Examples decoded at once: bounds the memory that they take beside the arrays.
+from bsexp.data import decoding
+
+# Records read at once: bounds the memory that they take beside the arrays.
 READ_AT_ONCE = 4_096
 
 
@@ -44,7 +46,8 @@ class Records:
         self._num_classes = num_classes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "_source"}
+        opened = "_source", "_decode"
+        return {key: value for key, value in vars(self).items() if key not in opened}
 
     def __len__(self) -> int:
         try:
@@ -61,9 +64,8 @@ class Records:
         images = np.empty((len(indices), *self._image_shape), self._dtype)
         labels = np.empty(len(indices), np.int32)
         try:
-            for place, example in enumerate(self._examples(indices)):
-                images[place] = example["image"]
-                labels[place] = example["label"]
+            for place, record in enumerate(self._records(indices)):
+                images[place], labels[place] = self._decode(record)
         # A damaged shard shows in the reader, the protobuf parser or the image decoder: no common base.
         except Exception as error:
             raise self._unreadable(error) from error
@@ -74,14 +76,20 @@ class Records:
             )
         return images, labels
 
-    def _examples(self, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+    def _records(self, indices: Sequence[int]) -> Iterator[bytes]:
         for first in range(0, len(indices), READ_AT_ONCE):
             some = indices[first : first + READ_AT_ONCE]
             yield from self._source.__getitems__([int(index) for index in some])
 
     @functools.cached_property
     def _source(self) -> Any:
-        return tfds.builder_from_directory(self._folder).as_data_source(self._split)
+        return tfds.builder_from_directory(self._folder).as_data_source(
+            self._split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+
+    @functools.cached_property
+    def _decode(self) -> decoding.Decode:
+        return decoding.decoder(self._source.dataset_info.features)
 
     def _unreadable(self, error: Exception) -> DamagedError:
         return DamagedError(
