@@ -1,7 +1,6 @@
 """Batches read from disk while the device computes, in the order of the resident path, to the bit."""
 
 import contextlib
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -69,10 +68,7 @@ class Stream:
             places,
             *divmod(self._update, self._steps),
         )
-        portion_bytes = (
-            portions.SIZE * math.prod(training.image_shape) * training.dtype.itemsize
-        )
-        ahead = max(AHEAD // portion_bytes, 4)
+        ahead = max(AHEAD // source.bytes, 4)
         self._portions = iter(_prefetched(source, workers, ahead))
         self._workers = workers
         self._reading_processes = False  # from the first take on

@@ -182,7 +182,7 @@ PROGRAM = """
     if __name__ == "__main__":
         training = examples.Training(config.Data(dir=sys.argv[1]))
         with streaming.Stream(training, jax.random.key(0), 8, workers=2) as stream:
-            stream.take(40)  # two portions: both processes have begun
+            stream.take(250)  # two portions: both processes have begun
             print("ready", flush=True)
             time.sleep(60 if sys.argv[2:] else 0)
             stream.take(1)
