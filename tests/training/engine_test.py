@@ -235,6 +235,14 @@ def test_runs_side_by_side_do_not_communicate(mnist, shape):
     assert not re.findall(r"all-(?:reduce|gather|to-all)|collective-permute", text)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (1, 2)])
+def test_updates_copy_no_matrix(mnist, shape):
+    """The compiler's usual analysis copies what the backward pass reads before Adam overwrites it."""
+    text = compiled(mnist, mesh.Layout(*shape, shape[0]))
+    assert "while(" in text
+    assert not re.findall(r"= f32\[\d+,\d+\]\{1,0\} copy\(", text)
+
+
 def test_an_epoch_is_as_long_as_it_should_be(mnist):
     cohort = Cohort(mnist)
     cohort.run(EXAMPLES // 64)
