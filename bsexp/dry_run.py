@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import time
 from typing import NamedTuple
 
 import jax
@@ -14,10 +13,8 @@ from bsexp import config, door, progress, study, workshop
 from bsexp.data import examples, sources
 from bsexp.training import footprint, mesh, recipe
 
-MATMUL_SIZE = 2_048
-# The share of the matmul's rate that training and measuring reach, seen on F1 on two CPU cores. A device that
-# is bound by memory or by launches reaches less: the time is a guide, not a promise.
-EFFICIENCY = 0.75
+# Examples of the largest update that is timed: larger ones, and measuring, are taken to run at its rate.
+TIMED_EXAMPLES = 256
 
 
 class Cost(NamedTuple):
@@ -38,7 +35,7 @@ class Cost(NamedTuple):
 
 def show(plan: door.Plan, console: Console) -> None:
     """Print the table of runs; nothing is trained and nothing is written."""
-    rate, flops = matmul_rate(), _measuring_flops(plan)
+    flops = _measuring_flops(plan)
     shapes = collections.Counter(recipe.cohort(run) for run in plan.runs)
     costs = {
         shape: training_cost(run, shapes[shape])
@@ -51,8 +48,10 @@ def show(plan: door.Plan, console: Console) -> None:
     total = 0.0
     for run in plan.runs:
         cost = costs[recipe.cohort(run)]
-        training = 0.0 if plan.study.run else cost.flops / (EFFICIENCY * rate)
-        measuring = flops[run.name] / (EFFICIENCY * rate)
+        found, network = examples.describe(run.base.data), run.base.model
+        training = cost.flops / rate(found, network, run.batch_size)
+        training = 0.0 if plan.study.run else training
+        measuring = flops[run.name] / rate(found, network)
         total += training + measuring
         cells = [
             f"{run.batch_size:,}",
@@ -66,9 +65,9 @@ def show(plan: door.Plan, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"About {progress.clock(total)} in all, at {EFFICIENCY:.0%} of the {rate / 1e9:,.0f} GFLOP/s that a matrix product "
-        f"of {MATMUL_SIZE} reaches here now; compilation comes on top. The mesh is runs side by side x devices that share a "
-        f"batch, of {len(jax.devices())} there are.",
+        f"About {progress.clock(total)} in all, at the rate of an update of each network and batch size (at most "
+        f"{TIMED_EXAMPLES}), timed on one device now; compilation comes on top. The mesh is runs side by side x devices that "
+        f"share a batch, of {len(jax.devices())} there are.",
         highlight=False,
         soft_wrap=True,
     )
@@ -109,19 +108,28 @@ def training_cost(run: config.Run, runs: int) -> Cost:
     )
 
 
-def matmul_rate() -> float:
-    """Return the floating-point operations per second of a float32 matrix product on the default device, now."""
-    matrix = jax.random.normal(
-        jax.random.key(0), (MATMUL_SIZE, MATMUL_SIZE), jnp.float32
+def rate(
+    found: sources.Description, network: config.Model, size: int = TIMED_EXAMPLES
+) -> float:
+    """Return the floating-point operations a second that updates of a network reach on the default device, now.
+
+    Small updates are bound by memory or by launches, large ones by arithmetic: what convolutions, say, make of it.
+
+    Args:
+        found: the data set.
+        network: the network.
+        size: B; of a larger one than TIMED_EXAMPLES the rate at that many is returned.
+    """
+    return _rate(found, network, min(size, TIMED_EXAMPLES, found.train_examples))
+
+
+@functools.cache
+def _rate(found: sources.Description, network: config.Model, size: int) -> float:
+    model = workshop.build_model(network, found.image_shape, found.num_classes)
+    run = config.Run("timed", 0, size, config.Base(model=network))
+    return footprint.rate(
+        footprint.Subject(run, model, found, mesh.Layout(1, 1, 1)), size
     )
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    fastest = float("inf")
-    for _ in range(5):
-        began = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        fastest = min(fastest, time.perf_counter() - began)
-    return 2 * MATMUL_SIZE**3 / fastest
 
 
 def _measuring_flops(plan: door.Plan) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bsexp import door, dry_run, environment, keskar2017, study, workshop
@@ -20,14 +20,14 @@ def plan(settings: Mapping[str, Any]) -> door.Plan:
 
 
 def estimate(opened: door.Plan) -> dict[str, Any]:
-    """Return the floating-point operations of a study's compiled updates and of its measurements, and this machine's rate.
+    """Return the floating-point operations of a study's compiled updates and of its measurements, and their rate here.
 
     Args:
         opened: from `plan`.
 
     Returns:
         ``{"names", "runs", "flops", "machine": {"cpu", "cores", "rate"}}``: names of the runs, their number, operations,
-        and operations a second that training reaches here, about.
+        and operations a second that updates of its networks reach here, timed.
     """
     name = opened.study.data.name
     known = keskar2017.DATA[name]
@@ -35,33 +35,40 @@ def estimate(opened: door.Plan) -> dict[str, Any]:
         name, "", known.train, known.test, known.shape, known.classes
     )
     here = environment.describe()
+    work = [*_training(opened, found), *_measuring(opened, found)]
+    flops = sum(each for each, _ in work)
     return {
         "names": [run.name for run in opened.runs],
         "runs": len(opened.runs),
-        "flops": _training(opened, found) + _measuring(opened, found),
+        "flops": flops,
         "machine": {
             "cpu": here["cpu"],
             "cores": here["cores"],
-            "rate": dry_run.EFFICIENCY * dry_run.matmul_rate(),
+            "rate": flops / sum(each / rate for each, rate in work),
         },
     }
 
 
-def _training(opened: door.Plan, found: sources.Description) -> float:
+def _training(
+    opened: door.Plan, found: sources.Description
+) -> Iterator[tuple[float, float]]:
+    """Yield the operations of the updates of all runs of a shape, and their rate."""
     shapes = collections.Counter(recipe.shape(run) for run in opened.runs)
     runs = {recipe.shape(run): run for run in opened.runs}
-    flops = 0.0
     for shape, run in runs.items():
         model = workshop.build_model(
             run.base.model, found.image_shape, found.num_classes
         )
         subject = footprint.Subject(run, model, found, mesh.Layout(1, 1, 1))
-        flops += shapes[shape] * footprint.flops(subject)
-    return flops
+        rate = dry_run.rate(found, run.base.model, run.batch_size)
+        yield shapes[shape] * footprint.flops(subject), rate
 
 
-def _measuring(opened: door.Plan, found: sources.Description) -> float:
-    return sum(
-        item.task.cost * dry_run.forward_flops(found, item.run.base.model)
-        for item in study.wanted(opened, found)
-    )
+def _measuring(
+    opened: door.Plan, found: sources.Description
+) -> Iterator[tuple[float, float]]:
+    """Yield the operations of each measurement, and their rate."""
+    for item in study.wanted(opened, found):
+        network = item.run.base.model
+        flops = item.task.cost * dry_run.forward_flops(found, network)
+        yield flops, dry_run.rate(found, network)

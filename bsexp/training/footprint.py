@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,9 @@ from bsexp.training import (
     sharded,
     step,
 )
+
+# Updates, of which the fastest counts.
+TIMED = 5
 
 
 class Subject(NamedTuple):
@@ -40,6 +44,21 @@ def flops(subject: Subject) -> float:
     return sum(number * _update_flops(subject, size) for size, number in steps.items())
 
 
+def rate(subject: Subject, size: int) -> float:
+    """Return the floating-point operations a second of an update, timed on the default device: a run's at batch size B.
+
+    The examples are blank, and the updates are those of one device, undivided.
+    """
+    update, batch = _update(subject, size), _blank(subject, size)
+    state = jax.block_until_ready(update(_state(subject), batch))
+    fastest = math.inf
+    for _ in range(TIMED):
+        began = time.perf_counter()
+        state = jax.block_until_ready(update(state, batch))
+        fastest = min(fastest, time.perf_counter() - began)
+    return update.cost_analysis()["flops"] / fastest
+
+
 def peak_bytes(subject: Subject) -> int:
     """Return the peak memory of a device at the largest batch size: data, states and temporaries.
 
@@ -54,7 +73,7 @@ def peak_bytes(subject: Subject) -> int:
     program = epoch.make_chunk(place, shared, parts, source)
     spread = jax.tree.map(
         lambda leaf: _shaped(leaf.dtype, layout.members, *leaf.shape),
-        [_state(subject), _shaped(jnp.int32), portion],
+        [jax.eval_shape(lambda: _state(subject)), _shaped(jnp.int32), portion],
     )
     steps = _shaped(jnp.int32), _shaped(jnp.int32)
     memory = program.lower(*spread, everywhere, *steps).compile().memory_analysis()
@@ -124,23 +143,30 @@ def fitting_microbatch(subject: Subject, limit: int) -> int | None:
 
 
 def _update_flops(subject: Subject, size: int) -> float:
-    """Return the operations of one update, on one device and undivided: a compiled loop would count its body once."""
+    return _update(subject, size).cost_analysis()["flops"]
+
+
+def _update(subject: Subject, size: int) -> jax.stages.Compiled:
+    """Compile one update, for one device and undivided: of a loop the compiler would count the body once."""
     shared = recipe.build(subject.run, subject.model, subject.data.train_examples)
     update = step.make(shared, division.divide(size, 0, 0, 1, ordered=False))
-    batch = step.Batch(
-        _shaped(jnp.float32, 1, 1, size, *subject.data.image_shape),
-        _shaped(jnp.int32, 1, 1, size),
-        jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (1, 1, size))),
+    shapes = jax.eval_shape(lambda: (_state(subject), _blank(subject, size)))
+    return jax.jit(update, donate_argnums=0).lower(*shapes).compile()
+
+
+def _blank(subject: Subject, size: int) -> step.Batch:
+    return step.Batch(
+        jnp.zeros((1, 1, size, *subject.data.image_shape)),
+        jnp.zeros((1, 1, size), jnp.int32),
+        jax.random.split(jax.random.key(0), (1, 1, size)),
     )
-    compiled = jax.jit(update).lower(_state(subject), batch).compile()
-    return compiled.cost_analysis()["flops"]
 
 
 def _state(subject: Subject) -> step.State:
     run = subject.run
     shared = recipe.build(run, subject.model, subject.data.train_examples)
     rates = optim.rates(recipe.scaled_optimizer(run))
-    return jax.eval_shape(lambda: step.init(shared, rates, run.seed))
+    return step.init(shared, rates, run.seed)
 
 
 def _shaped(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
