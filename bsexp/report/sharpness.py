@@ -16,6 +16,7 @@ from bsexp.report.measures import MODES, SEARCHES
 
 MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
 PAPERS_SEARCH = "lbfgsb"  # what a published value is compared with
+NAMES_IN_A_ROW = 40  # letters below a panel
 
 
 @styled
@@ -64,17 +65,27 @@ def _panel(panel: Axes, study: Study, measures: list[str]) -> list[float]:
         shown += _paper_point(
             panel, x + 0.3, study.paper(runs[0].group).get(f"{measure}/{PAPERS_SEARCH}")
         )
-    labels = [
-        f"{runs[0].group}\nε = {measure.split('/')[2]}{_space(measure)}"
-        for measure, runs, _ in columns
-    ]
-    panel.set_xticks(range(len(columns)), labels)
+    names = [runs[0].group for _, runs, _ in columns]
+    crowded = sum(map(len, names)) > NAMES_IN_A_ROW
+    panel.set_xticks(range(len(columns)), names, rotation=90 if crowded else 0)
     panel.set_xlim(-0.6, len(columns) - 0.4)
+    _name_blocks(panel, measures, len(columns) // len(measures))
     return shown
 
 
-def _space(measure: str) -> str:
-    return "\nsubspace" if measure.split("/")[1] == "subspace" else ""
+def _name_blocks(panel: Axes, measures: list[str], width: int) -> None:
+    """Say above the columns of each measure, as many as there are groups, which radius and space they are of."""
+    above = panel.secondary_xaxis("top")
+    middles = [i * width + (width - 1) / 2 for i in range(len(measures))]
+    above.set_xticks(middles, map(_block, measures))
+    above.tick_params(length=0)
+    for i in range(1, len(measures)):
+        panel.axvline(i * width - 0.5, color="0.8", linewidth=0.8)
+
+
+def _block(measure: str) -> str:
+    _, space, epsilon, *_ = measure.split("/")
+    return f"ε = {epsilon}" + ("\nsubspace" if space == "subspace" else "")
 
 
 def _points(panel: Axes, x: float, run: Run, measure: str, colour: str) -> list[float]:
