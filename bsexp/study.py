@@ -17,6 +17,7 @@ from bsexp import (
     models,
     probes,
     progress,
+    renewal,
     report,
     results,
     workdir,
@@ -116,7 +117,7 @@ def run(
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command)
         asked = wanted(plan)
-        for said in (*place.differences(), *place.renew(asked)):
+        for said in (*place.differences(), *renewal.renew(place, asked)):
             console.print(said, highlight=False, markup=False, soft_wrap=True)
         missing = place.missing(asked)
         if missing:

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bsexp import config, door, items, results, workdir
+from bsexp import config, door, items, renewal, results, workdir
 from bsexp.probes import task
 
 TASKS = [
@@ -152,7 +152,7 @@ def with_weights(here, *runs):
 def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp_path):
     here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
     measure_everything(here, wanted)
-    assert here.renew(wanted) == [], (
+    assert renewal.renew(here, wanted) == [], (
         "nothing is missing, so nothing is trained, so the weights are not needed"
     )
     changed = [
@@ -161,7 +161,7 @@ def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp
         else item
         for item in wanted
     ]
-    told = here.renew(changed)
+    told = renewal.renew(here, changed)
     # The baseline of seed 0 is trained again, so its pair is as well; seed 1 stays.
     assert len(told) == 2
     again = {item.run.seed for item in here.missing(changed)}
@@ -185,7 +185,7 @@ def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
         else item
         for item in wanted
     ]
-    assert len(here.renew(changed)) == 1
+    assert len(renewal.renew(here, changed)) == 1
     missing = [(item.run.group, item.task.name) for item in here.missing(changed)]
     assert missing == [("SB", "point"), ("LB", "pair")]
 
@@ -200,7 +200,7 @@ def test_a_run_with_its_weights_is_only_measured(tmp_path):
         else item
         for item in wanted
     ]
-    assert here.renew(changed) == []
+    assert renewal.renew(here, changed) == []
     assert here.missing(changed) == [changed[0]]
 
 
@@ -283,7 +283,7 @@ def test_an_epoch_that_was_not_kept_has_its_run_computed_again(
     run = wanted[0].run
     trained(here, run, 4, *kept)
     here.record(wanted[0], FOUND, 1.0)
-    told = here.renew(wanted)
+    told = renewal.renew(here, wanted)
     assert [line.split(":")[0] for line in told] == [run.name] * aside
     if aside:
         assert results.points(here.run_folder(run)) == {None: {}}
@@ -295,9 +295,9 @@ def test_a_run_that_is_not_past_the_epoch_goes_on(tmp_path):
     trained(here, wanted[0].run, 3, state="training")
     folder = here.run_folder(wanted[0].run)
     results.append_row(folder / "metrics.jsonl", {"epoch": 4, "step": 40})
-    assert here.renew(wanted) == []
+    assert renewal.renew(here, wanted) == []
     (folder / "checkpoints" / "40").mkdir()
-    assert len(here.renew(wanted)) == 1
+    assert len(renewal.renew(here, wanted)) == 1
 
 
 def test_a_run_that_ended_early_lacks_nothing_after_its_end(tmp_path):

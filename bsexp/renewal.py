@@ -1,0 +1,89 @@
+"""Which runs of a study must be computed again: their weights are gone, or were passed by, and are needed."""
+
+from collections.abc import Mapping
+
+from bsexp import config, items, results
+from bsexp.workdir import Workdir
+
+
+def renew(place: Workdir, wanted: list[items.Item]) -> list[str]:
+    """Set aside runs whose weights are gone but needed again; say for each where its results went.
+
+    Training again may end at other bits, on other hardware say: what was measured at the old weights must
+    not stand beside what is measured at the new ones. The same holds of an epoch that is to be measured only now,
+    after the run has trained past it.
+    """
+    missing = place.missing(wanted)
+    needed = items.needed_runs(missing)
+    lost = {name for name, run in needed.items() if _lost(place, run)}
+    lost |= {item.run.name for item in missing if _passed(place, item.run, item.epoch)}
+    runs = {item.run.name: item.run for item in wanted}
+    runs |= {run.donor.name: run.donor for run in runs.values() if run.donor}
+    lost = _with_starts(place, lost, needed, runs)
+    paired = [item for item in wanted if item.baseline and item.baseline.name in lost]
+    torn = {item.run.name for item in paired if _lost(place, item.run)}
+    lost = _with_starts(place, lost | torn, needed, runs)
+    for item in paired:
+        if item.run.name not in lost:
+            _forget(place, item)
+    return [_set_aside(place, runs[name]) for name in sorted(lost)]
+
+
+def _with_starts(
+    place: Workdir,
+    lost: set[str],
+    needed: Mapping[str, config.Run],
+    runs: Mapping[str, config.Run],
+) -> set[str]:
+    """Add the runs whose weights at a start are gone, and those that began with weights of runs that are lost."""
+    again = {**needed, **{name: runs[name] for name in lost}}
+    lost = lost | {run.donor.name for run in again.values() if _start_lost(place, run)}
+    return lost | {
+        name
+        for name, run in runs.items()
+        if run.donor
+        and run.donor.name in lost
+        and run.base.start.epoch
+        and place.run_folder(run).exists()
+    }
+
+
+def _lost(place: Workdir, run: config.Run) -> bool:
+    kept = results.has_weights(place.weights_folder(run))
+    return bool(results.measurements(place.run_folder(run))) and not kept
+
+
+def _passed(place: Workdir, run: config.Run, epoch: int | None) -> bool:
+    """Say whether a run was trained beyond an epoch without a snapshot of it: it has a checkpoint of a later step."""
+    folder = place.run_folder(run)
+    measured = place.weights_folder(run) != folder
+    if measured or not epoch or epoch in results.kept_epochs(folder):
+        return False
+    rows = results.read_rows(folder / results.CURVES)
+    then = next((row for row in rows if row["epoch"] >= epoch), None)
+    newest = max(results.checkpoint_steps(folder), default=0)
+    return then is not None and newest >= then["step"]
+
+
+def _start_lost(place: Workdir, run: config.Run) -> bool:
+    """Say whether the weights with which a run begins are gone and do not come by themselves."""
+    if run.donor is None:
+        return False
+    epoch = run.base.start.epoch
+    if epoch in (0, *results.kept_epochs(place.run_folder(run.donor))):
+        return False
+    return _lost(place, run.donor) or _passed(place, run.donor, epoch)
+
+
+def _forget(place: Workdir, item: items.Item) -> None:
+    folder = place.run_folder(item.run)
+    found = results.points(folder)
+    found[item.epoch].pop(item.task.name, None)
+    results.write_points(folder, found)
+
+
+def _set_aside(place: Workdir, run: config.Run) -> str:
+    folder = place.run_folder(run)
+    number = len(list(folder.parent.glob(f"{folder.name}.before-*")))
+    target = folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
+    return f"{run.name}: weights that are needed are not here any more; it is computed again, the old results are in {target}"
