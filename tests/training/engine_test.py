@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from training.cohorts import EXAMPLES, Cohort, network
 
 from bsexp import config
-from bsexp.training import mesh
+from bsexp.training import mesh, sharded
 from bsexp.training.timeline import Updates
 
 STEPS = 100
@@ -241,6 +241,11 @@ def test_updates_copy_no_matrix(mnist, shape):
     text = compiled(mnist, mesh.Layout(*shape, shape[0]))
     assert "while(" in text
     assert not re.findall(r"= f32\[\d+,\d+\]\{1,0\} copy\(", text)
+
+
+def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(sharded, "WITHOUT_COPIES", {"xla_cpu_of_another_time": True})
+    assert sharded._known_options.__wrapped__("cpu") is None
 
 
 def test_an_epoch_is_as_long_as_it_should_be(mnist):
