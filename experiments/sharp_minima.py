@@ -141,7 +141,7 @@ def _variant(
     """Return the study of a network on other data than the paper's, or with few steps."""
     config = get_config(network)
     config.source = (
-        f"no reproduction of Keskar et al. 2017, arXiv:1609.04836: {network} on {data}"
+        f"Keskar et al. 2017, arXiv:1609.04836, with other data: {network} on {data}"
     )
     config.data = {"name": data}
     config.train = {"epochs": epochs}
