@@ -64,7 +64,7 @@ class Hessian:
     )
     trace_probes: int = option(
         8,
-        "most Rademacher vectors for the trace; in mode running they estimate what the Gauss-Newton matrix, exact, leaves",
+        "most Rademacher vectors for the trace; in mode running, up to 128 classes, they estimate what the Gauss-Newton matrix, exact, leaves",
         check=between(2, 1_000_000),
     )
     trace_tolerance: float = option(

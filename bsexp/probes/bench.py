@@ -47,6 +47,11 @@ class Bench:
             mode: functools.partial(_predict, model, mode) for mode in models.MODES
         }
 
+    @property
+    def num_classes(self) -> int:
+        """K, of the data set."""
+        return self._data.num_classes
+
     @functools.cache  # noqa: B019 - a bench lives as long as its study
     def chunks(self, split: str, examples: int, mode: str) -> list[Any]:
         """Return the first examples of a split in a fixed random order, in chunks of (images, labels)."""

@@ -17,6 +17,7 @@ from bsexp.report.measures import MODES, SEARCHES
 MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
 PAPERS_SEARCH = "lbfgsb"  # what a published value is compared with
 NAMES_IN_A_ROW = 40  # letters below a panel
+LONGEST_NAME = 16  # letters; of group names, below a column
 
 
 @styled
@@ -65,12 +66,17 @@ def _panel(panel: Axes, study: Study, measures: list[str]) -> list[float]:
         shown += _paper_point(
             panel, x + 0.3, study.paper(runs[0].group).get(f"{measure}/{PAPERS_SEARCH}")
         )
-    names = [runs[0].group for _, runs, _ in columns]
+    names = [_short(runs[0].group) for _, runs, _ in columns]
     crowded = sum(map(len, names)) > NAMES_IN_A_ROW
     panel.set_xticks(range(len(columns)), names, rotation=90 if crowded else 0)
     panel.set_xlim(-0.6, len(columns) - 0.4)
     _name_blocks(panel, measures, len(columns) // len(measures))
     return shown
+
+
+def _short(name: str) -> str:
+    """Cut a long name, which the legend has in full."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _name_blocks(panel: Axes, measures: list[str], width: int) -> None:

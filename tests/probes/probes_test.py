@@ -14,6 +14,7 @@ from bsexp import config, probes
 from bsexp.curvature import trace
 from bsexp.data import examples, sources
 from bsexp.models import normalisation
+from bsexp.probes import hessian as hessian_probe
 from bsexp.probes import path
 from bsexp.probes.bench import Bench
 from bsexp.probes.sharpness import epsilon_name
@@ -212,6 +213,30 @@ def test_with_the_gauss_newton_matrix_as_control_the_trace_is_far_better_known(
     plain = trace.hutchinson(*hessian, jax.random.key(3), 16)
     assert abs(plain.value - value) <= 4 * np.hypot(plain.stderr, running["stderr"])
     assert running["stderr"] * 4**0.5 < plain.stderr * 16**0.5
+
+
+def test_of_many_classes_the_trace_is_measured_without_the_exact_diagonal(
+    data, points, monkeypatch
+):
+    """As many backward passes as there are classes cost more than the products that they save."""
+    monkeypatch.setattr(hessian_probe, "MOST_CLASSES", 9)
+    bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
+    task = next(
+        each
+        for each in probes.tasks(("hessian",), MEASURE, {"train": TRAIN, "test": TEST})
+        if each.name == "hessian/trace/running"
+    )
+    found = task.measure(bench, points[1])
+    assert found.detail["control"] == ""
+    objective = bench.objective(
+        points[1].statistics, found.detail["examples"], "running"
+    )
+    x = points[1].parameters
+    exact = objective.gauss_newton_diagonal(x)
+    known = sum(float(leaf.sum()) for leaf in jax.tree.leaves(exact))
+    rest = trace.hutchinson(objective.residual(x), x, jax.random.key(1), 16)
+    difference = found.values["hessian/trace/running"] - known - rest.value
+    assert abs(difference) <= 4 * np.hypot(found.detail["stderr"], rest.stderr)
 
 
 def test_the_preconditioned_eigenvalue_is_that_of_the_divided_hessian(measured):
