@@ -31,6 +31,9 @@ CIFAR-100), a few steps each. These show that the command works and reproduce no
     python -m bsexp.main --config=experiments/sharp_minima.py:F2_like  also C2_small, C3_like, C4_like; --dry_run estimates
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from bsexp import keskar2017
@@ -59,8 +62,8 @@ SMOKE = {
 SUBSPACE = {"subspace": 100, "subspace_unit_columns": False}
 BOTH_PATHS = {"shapes": ("linear", "arc")}
 FULLY_CONNECTED = {"sharpness": SUBSPACE, "path": BOTH_PATHS}
-# A gradient of C1 takes six times F1's: on fewer examples, so that measuring does not take longer than training.
-CONVOLUTIONAL = {
+# A gradient of C1 takes six times F1's, and F2's has 1 973 classes: on fewer examples, so that measuring does not take longer than training.
+FEWER_EXAMPLES = {
     "sharpness": {
         **SUBSPACE,
         "running_examples": 10_000,
@@ -69,14 +72,6 @@ CONVOLUTIONAL = {
     },
     "hessian": {"examples": 2_000},
     "path": {**BOTH_PATHS, "examples": 5_000},
-}
-# Argument -> network, data set, epochs, seeds and, of the few-step ones, training examples (0: all) and updates.
-VARIANTS = {
-    "F1_fashion": ("F1", "fashion_mnist", 40, 3, 0, 0),
-    "F2_like": ("F2", "timit_like_60000", 5, 1, 0, 0),
-    "C2_small": ("C2", "cifar10", 5, 1, 2_000, 10),
-    "C3_like": ("C3", "cifar100_like_10000", 5, 1, 2_000, 10),
-    "C4_like": ("C4", "cifar100_like_10000", 5, 1, 2_000, 10),
 }
 # An update of C2 at 256 examples takes two CPU cores many seconds: as the authors measured, and little of it.
 FEW = {
@@ -93,6 +88,14 @@ FEW = {
     },
     "hessian": {"examples": 200, "trace_probes": 2, "lanczos_iterations": 5},
     "statistics_batch": 200,
+}
+# Argument -> network, data set, epochs, seeds, what is measured and, of the few-step ones, training examples (0: all) and updates.
+VARIANTS = {
+    "F1_fashion": ("F1", "fashion_mnist", 40, 3, FULLY_CONNECTED, 0, 0),
+    "F2_like": ("F2", "timit_like_60000", 5, 1, FEWER_EXAMPLES, 0, 0),
+    "C2_small": ("C2", "cifar10", 5, 1, FEW, 2_000, 10),
+    "C3_like": ("C3", "cifar100_like_10000", 5, 1, FEW, 2_000, 10),
+    "C4_like": ("C4", "cifar100_like_10000", 5, 1, FEW, 2_000, 10),
 }
 
 
@@ -131,12 +134,18 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg in LENGTHS:
         epochs, config.seeds = LENGTHS[arg]
         config.train = {"epochs": epochs}
-        config.measure = FULLY_CONNECTED if arg[0] == "F" else CONVOLUTIONAL
+        config.measure = FULLY_CONNECTED if arg[0] == "F" else FEWER_EXAMPLES
     return config
 
 
 def _variant(
-    network: str, data: str, epochs: int, seeds: int, examples: int, steps: int
+    network: str,
+    data: str,
+    epochs: int,
+    seeds: int,
+    measure: Mapping[str, Any],
+    examples: int,
+    steps: int,
 ) -> ConfigDict:
     """Return the study of a network on other data than the paper's, or with few steps."""
     config = get_config(network)
@@ -146,9 +155,9 @@ def _variant(
     config.data = {"name": data}
     config.train = {"epochs": epochs}
     config.seeds = seeds
+    config.measure = measure
     if examples:
         config.data.train_size = examples
         config.train.steps = steps
-        config.measure = FEW
         config.source += f", {examples} training examples, {steps} updates"
     return config
