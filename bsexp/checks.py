@@ -1,62 +1,10 @@
 """What is wrong with a configuration whose fields are each well-formed: unknown names, numbers that do not fit each other."""
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from bsexp import bounds, config, conversion, counts
-
-
-@dataclasses.dataclass(frozen=True)
-class Catalogue:
-    """The names that exist outside the configuration.
-
-    Attributes:
-        models: network -> its variants.
-        probes: probes.
-        modes: batch-norm modes.
-        optimizers: optimizer -> its keyword arguments.
-        optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
-        training_examples: settings of the data -> the number of training examples; ValueError with a
-            message for the reader where there is no such data set, FieldError where another field is wrong.
-        finished_run: folder of a run -> its configuration as its config.json holds it; ValueError with a
-            message for the reader where there is none, or its weights are not there.
-        model_error: what is wrong with a network whose names are right, on its data; "" for nothing.
-        schedules: schedule of the learning rate -> its keyword arguments.
-        schedule_errors: base run, its batch size and training examples -> what is wrong with a schedule whose names
-            are right, by field.
-        rules: by which the optimizer may follow the batch size.
-        recipe_errors: base run, its batch size and training examples -> what is wrong with how it is divided
-            and how it ends, by field.
-        scaling_error: why its rule does not apply to an optimizer at a batch size; "" where it does.
-        whole_epochs: base run, its batch size and training examples -> epochs that it trains as a whole.
-        kept_epochs: folder of a finished run -> epochs after which its weights were kept.
-    """
-
-    models: Mapping[str, tuple[str, ...]]
-    probes: tuple[str, ...]
-    modes: tuple[str, ...]
-    optimizers: Mapping[str, tuple[str, ...]]
-    optimizer_error: Callable[[config.Optimizer], str]
-    training_examples: Callable[[config.Data], int]
-    finished_run: Callable[[str], Mapping[str, Any]]
-    model_error: Callable[[config.Base], str]
-    schedules: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    schedule_errors: Callable[[config.Base, int, int], dict[str, str]] = (
-        lambda _base, _size, _examples: {}
-    )
-    rules: tuple[str, ...] = (config.Scaling.rule,)
-    recipe_errors: Callable[[config.Base, int, int], dict[str, str]] = (
-        lambda _base, _size, _examples: {}
-    )
-    scaling_error: Callable[[config.Optimizer, config.Scaling, int], str] = (
-        lambda _optimizer, _scaling, _size: ""
-    )
-    whole_epochs: Callable[[config.Base, int, int], int] = (
-        lambda base, _size, _examples: base.train.epochs
-    )
-    kept_epochs: Callable[[str], Sequence[int]] = lambda _folder: ()
+from bsexp import bounds, config, conversion, counts, rates
+from bsexp.catalogue import Catalogue
 
 
 def check_bases(
@@ -87,7 +35,7 @@ def check_bases(
                 found |= wrong
                 # The base run itself is not trained: a rule need not fit its batch size.
                 if name:
-                    found |= _check_rates(base, size, examples, catalogue)
+                    found |= rates.check_rates(base, size, examples, catalogue)
                 if not wrong:
                     sizes[name] = size
                     last = catalogue.whole_epochs(base, size, examples)
@@ -214,96 +162,7 @@ def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
         )
     elif error := catalogue.model_error(base):
         found["model.name"] = error
-    return found | _check_optimizer(base.optimizer, catalogue)
-
-
-def _check_optimizer(
-    optimizer: config.Optimizer, catalogue: Catalogue
-) -> dict[str, str]:
-    name = optimizer.name
-    if name not in catalogue.optimizers:
-        return {
-            "optimizer.name": f"unknown optimizer; {conversion.did_you_mean(name, catalogue.optimizers)}"
-        }
-    taken = catalogue.optimizers[name]
-    found = _check_arguments("optimizer", name, optimizer.arguments, taken)
-    fields = dict.fromkeys(config.DECAY_ARGUMENTS, "weight_decay")
-    fields |= dict.fromkeys(config.MASK_ARGUMENTS, "decay_mask")
-    for key in fields.keys() & optimizer.arguments.keys():
-        found[f"optimizer.arguments.{key}"] = (
-            f"is set by config.optimizer.{fields[key]}"
-        )
-    decays = set(taken).intersection(config.DECAY_ARGUMENTS)
-    masks = set(taken).intersection(config.MASK_ARGUMENTS)
-    if optimizer.decay_mask != "all" and decays and not masks:
-        found["optimizer.decay_mask"] = (
-            f"{name} decays every parameter or none; must be all"
-        )
-    if not found and (error := catalogue.optimizer_error(optimizer)):
-        found["optimizer.arguments"] = f"{name} does not take them: {error}"
-    return found
-
-
-def _check_arguments(
-    field: str, name: str, arguments: Mapping[str, Any], taken: Sequence[str]
-) -> dict[str, str]:
-    """Check the keyword arguments of an Optax function, ``name``, that takes those of ``taken``."""
-    found = {}
-    for key, value in arguments.items():
-        if key not in taken:
-            found[f"{field}.arguments.{key}"] = (
-                f"unknown argument of {name}; {conversion.did_you_mean(key, taken)}"
-            )
-        elif not _is_plain(value):
-            found[f"{field}.arguments.{key}"] = (
-                "must be text, a finite number, True, False, None or a tuple of these"
-            )
-    return found
-
-
-def _check_rates(
-    base: config.Base, size: int, examples: int, catalogue: Catalogue
-) -> dict[str, str]:
-    """Check how the learning rate follows training and batch size, for updates of ``size`` of ``examples``."""
-    found = _check_schedule(base, size, examples, catalogue)
-    rule = base.scaling.rule
-    if rule not in catalogue.rules:
-        found["scaling.rule"] = (
-            f"unknown rule; {conversion.did_you_mean(rule, catalogue.rules)}"
-        )
-    elif (
-        rule != config.Scaling.rule
-        and not _check_optimizer(base.optimizer, catalogue)
-        and (error := catalogue.scaling_error(base.optimizer, base.scaling, size))
-    ):
-        found["scaling.rule"] = error
-    return found
-
-
-def _check_schedule(
-    base: config.Base, size: int, examples: int, catalogue: Catalogue
-) -> dict[str, str]:
-    """Check how the learning rate changes while a run of ``size`` examples per update trains on ``examples``."""
-    if base.schedule == config.Schedule():
-        return {}
-    name = base.schedule.name
-    if name not in catalogue.schedules:
-        return {
-            "schedule.name": f"unknown schedule; {conversion.did_you_mean(name, catalogue.schedules)}"
-        }
-    taken = catalogue.schedules[name]
-    return _check_arguments(
-        "schedule", name, base.schedule.arguments, taken
-    ) or catalogue.schedule_errors(base, size, examples)
-
-
-def _is_plain(value: Any) -> bool:
-    """Say whether JSON can hold a value, so that it can enter the hash of a run."""
-    if isinstance(value, tuple | list):
-        return all(map(_is_plain, value))
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | int)
+    return found | rates.check_optimizer(base.optimizer, catalogue)
 
 
 def _place(merged: Mapping[str, Any], group: str, path: str) -> str:

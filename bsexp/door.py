@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bsexp import checks, config, conversion
+from bsexp.catalogue import Catalogue
 
 BASE_FIELDS = tuple(field.name for field in dataclasses.fields(config.Base))
 
@@ -29,7 +30,7 @@ class Plan:
 def open_study(
     settings: Mapping[str, Any],
     overrides: Iterable[tuple[str, str]],
-    catalogue: checks.Catalogue,
+    catalogue: Catalogue,
 ) -> Plan:
     """Turn an experiment's settings and the command line's overrides into a checked study.
 
@@ -75,7 +76,7 @@ def _run(
 
 
 def _of_run(
-    merged: dict[str, Any], catalogue: checks.Catalogue, errors: list[str]
+    merged: dict[str, Any], catalogue: Catalogue, errors: list[str]
 ) -> dict[str, Any]:
     """Replace what is trained by one finished run; only where its data lie may differ from what it was."""
     try:

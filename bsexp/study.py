@@ -8,7 +8,6 @@ from rich.console import Console
 
 import bsexp
 from bsexp import (
-    checks,
     config,
     door,
     environment,
@@ -23,14 +22,15 @@ from bsexp import (
     workdir,
     workshop,
 )
+from bsexp.catalogue import Catalogue
 from bsexp.data import examples, sources
 from bsexp.report import curvature, tables
 from bsexp.training import optim, processes, recipe, scaling, schedules, timeline
 
 
-def catalogue() -> checks.Catalogue:
+def catalogue() -> Catalogue:
     """Return the names that a configuration may use."""
-    return checks.Catalogue(
+    return Catalogue(
         models={name: tuple(each) for name, each in models.NETWORKS.items()},
         probes=tuple(probes.PROBES),
         modes=models.MODES,

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bsexp import checks, command, config, conversion, door
+from bsexp import command, config, conversion, door
+from bsexp.catalogue import Catalogue
 
 EXPERIMENT = "experiments/sharp_minima.py"
 PLACE = ("--coordinator=node1:1234", "--processes=2", "--process=1")
@@ -139,7 +140,7 @@ def test_the_help_page_lists_every_field_with_meaning_and_default():
 
 
 def test_a_printed_configuration_can_be_typed_back():
-    catalogue = checks.Catalogue(
+    catalogue = Catalogue(
         {"F1": ("paper",)},
         config.Measure().probes,
         ("running", "batch"),

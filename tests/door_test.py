@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from bsexp import bounds, checks, config, conversion, door
+from bsexp import bounds, config, conversion, door
+from bsexp.catalogue import Catalogue
 from bsexp.training import optim, scaling, schedules
 
 
@@ -12,7 +13,7 @@ def training_examples(data):
     return {"mnist": 60_000, "small": 100}[data.name]
 
 
-CATALOGUE = checks.Catalogue(
+CATALOGUE = Catalogue(
     models={"F1": ("paper",), "C1": ("paper", "released"), "C2": ("paper",)},
     probes=("evaluation", "sharpness"),
     modes=("running", "batch"),
@@ -194,7 +195,7 @@ def test_an_unknown_data_set_is_told_with_how_to_get_it():
     def missing(data):
         raise ValueError(f"{data.name} is not in {data.dir}")
 
-    catalogue = checks.Catalogue(
+    catalogue = Catalogue(
         {"F1": ("paper",)},
         ("evaluation",),
         ("running",),
