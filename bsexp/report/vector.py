@@ -15,6 +15,8 @@ _UNDATED = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
+_COORDINATE = re.compile(r"\d\d+\.\d{4,}")
+
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``name``.svg and ``name``.pdf, without any date; the figure's label becomes the title."""
@@ -23,6 +25,13 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         for kind, undated in _UNDATED.items():
             metadata = {"Title": figure.get_label(), **undated}
             figure.savefig(folder / f"{name}.{kind}", format=kind, metadata=metadata)
+    file = folder / f"{name}.svg"
+    file.write_text(rounded(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def rounded(svg: str) -> str:
+    """Round coordinates to a thousandth of a point: the sixth decimal depends on the processor that laid out the figure."""
+    return _COORDINATE.sub(lambda found: f"{float(found[0]):.3f}", svg)
 
 
 def inline(svg: str, name: str, title: str) -> str:
