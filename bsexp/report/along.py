@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from bsexp.report.folder import Run, Study, number, section, values
-from bsexp.report.look import looks, plain_number, styled, title
+from bsexp.report.look import looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES, SEARCHES, Measure, describe
 
 # Measure without its mode -> that of the limit which stands in its panel, dashed.
@@ -130,7 +129,7 @@ def _panel(panel: Axes, study: Study, measure: Measure) -> None:
     finite = [value for value in shown if math.isfinite(value)]
     if finite and min(finite) > 0 and max(finite) > SPREAD * min(finite):
         panel.set_yscale("log")
-        _plain(panel.yaxis, (1, 2, 5))
+        plain_ticks(panel.yaxis)
     elif finite and min(finite) >= 0:
         panel.set_ylim(bottom=0)
     unit = f", {measure.unit}" if measure.unit else ""
@@ -190,17 +189,10 @@ def _loss_panel(panel: Axes, study: Study, name: str) -> None:
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.margins(0.12)
-    _plain(panel.xaxis, (1,))
-    _plain(panel.yaxis, (1, 2, 5))
+    plain_ticks(panel.xaxis)
+    plain_ticks(panel.yaxis)
     panel.set_xlabel("training loss, nats")
     panel.set_ylabel("sharpness φ")
-
-
-def _plain(axis: Axis, digits: tuple[int, ...]) -> None:
-    """Label a logarithmic axis at these digits of each decade."""
-    axis.set_major_locator(LogLocator(subs=digits))
-    axis.set_major_formatter(FuncFormatter(plain_number))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _losses(run: Run, name: str) -> Iterator[tuple[int, float, float]]:

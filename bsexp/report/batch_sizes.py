@@ -7,12 +7,11 @@ from statistics import fmean, stdev
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bsexp.report import summary
 from bsexp.report.answer import LEVEL
 from bsexp.report.folder import Study, section
-from bsexp.report.look import COLOURS, LINES, plain_number, styled
+from bsexp.report.look import COLOURS, LINES, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
 
 FEWEST = 3  # sizes that make a curve
@@ -133,13 +132,12 @@ def _draw(axes: Axes, label: str, curves: dict[str, Curve]) -> None:
         if threshold is not None:
             axes.axvline(threshold, color=colour, linestyle=":", linewidth=1.2)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes.xaxis)
     axes.set_xlabel("batch size")
     axes.set_ylabel(label)
     if not accuracy:
         axes.set_yscale("log", nonpositive="mask")
-        axes.yaxis.set_major_formatter(FuncFormatter(plain_number))
+        plain_ticks(axes.yaxis)
 
 
 def _accuracy(curve: Curve) -> str:

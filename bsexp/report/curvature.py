@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bsexp.report import tables
 from bsexp.report.folder import Run, Study, number, numbers, section
-from bsexp.report.look import looks, plain_number, styled, title
+from bsexp.report.look import looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES
 
 LOWEST = 1e-7  # of the peak: below a single eigenvalue of a few million
@@ -105,7 +104,7 @@ def density(study: Study) -> Figure | None:
         panel.set_yscale("log")
     top = max(max(numbers(d.get("mean"))) for c in found.values() for _, d, _ in c)
     panels[0].set_ylim(LOWEST * top, 3 * top)
-    panels[0].yaxis.set_major_formatter(FuncFormatter(plain_number))
+    plain_ticks(panels[0].yaxis)
     panels[0].set_ylabel("density of eigenvalues")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)

@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from bsexp.report.folder import Run, Study, number, numbers, section
-from bsexp.report.look import COLOURS, looks, plain_number, styled, title
+from bsexp.report.look import COLOURS, looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES
 
 PATH = {"train": "-", "test": "--"}
@@ -175,7 +174,7 @@ def _path_panel(panel: Axes, paths: list[dict[str, np.ndarray]]) -> None:
             )
         axes.tick_params(axis="y", colors=colour)
     panel.set_yscale("log", nonpositive="mask")
-    panel.yaxis.set_major_formatter(FuncFormatter(plain_number))
+    plain_ticks(panel.yaxis)
     panel.set_xlabel("\N{GREEK SMALL LETTER ALPHA}")
     panel.set_ylabel("cross-entropy loss", color=COLOURS[0])
     right.set_ylabel("accuracy, %", color=COLOURS[1])

@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from bsexp.report import tables
 from bsexp.report.folder import Run, Study, number, section
-from bsexp.report.look import COLOURS, LINES, plain_number, styled
+from bsexp.report.look import COLOURS, LINES, plain_number, plain_ticks, styled
 from bsexp.report.measures import MODES, SEARCHES, Measure, describe
 
 KEPT = 0.05  # relative change up to which a measure counts as unchanged; rounding changes the adaptive ones by 1e-4
@@ -172,11 +172,9 @@ def _mark(
 
 def _axes(panel: Axes) -> None:
     panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter(FuncFormatter(plain_number))
     panel.set_yscale("log")
-    panel.yaxis.set_major_locator(LogLocator(subs=(1,)))
-    panel.yaxis.set_minor_locator(NullLocator())
-    for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(FuncFormatter(plain_number))
+    plain_ticks(panel.yaxis)
     panel.set_xlabel("scale of the layers in front of batch norm")
 
 

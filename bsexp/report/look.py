@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 
 from matplotlib import style
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bsexp.report.folder import Run, Study
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
+WIDE = 1e3  # largest over smallest value from which on a logarithmic axis is labelled at powers of ten alone
 # Text becomes paths, so that it looks the same without the font. Labels come from configs: no dollar maths in them.
 STYLE = {
     "axes.grid": True,
@@ -53,3 +56,14 @@ def title(runs: list[Run]) -> str:
 def plain_number(value: float, _: int | None = None) -> str:
     """A tick's label without mathematical notation, which hostile names must not reach."""
     return f"{value:g}"
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, at its limits as they are: at 1, 2 and 5 of each decade where it has few.
+
+    Matplotlib's own labels between the decades are mathematical notation, which STYLE does not set.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < WIDE * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_minor_formatter(NullFormatter())

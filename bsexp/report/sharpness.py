@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from bsexp.report.folder import Run, Study, number, section
-from bsexp.report.look import looks, plain_number, styled, title
+from bsexp.report.look import looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES, SEARCHES
 
 MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
@@ -135,10 +134,10 @@ def _paper_point(
 
 def _frame(panel: Axes, values: list[float]) -> None:
     panel.set_yscale("log", nonpositive="mask")
-    panel.yaxis.set_major_formatter(FuncFormatter(plain_number))
     positive = [value for value in values if value > 0]
     if positive:
         panel.set_ylim(min(positive) / 2, max(positive) * 2)
+    plain_ticks(panel.yaxis)
 
 
 def _legend(study: Study) -> Iterator[Line2D]:

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from bsexp.report.folder import Run, Study, number, section
-from bsexp.report.look import COLOURS, plain_number, styled
+from bsexp.report.look import COLOURS, plain_ticks, styled
 from bsexp.report.measures import (
     MODES,
     Measure,
@@ -115,8 +115,7 @@ def _axes(panel: Axes, measure: Measure) -> None:
     panel.set_ylabel(f"{measure.label}{unit}")
     if measure.name.startswith("sharpness/"):
         panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(FuncFormatter(plain_number))
-        panel.yaxis.set_minor_locator(NullLocator())
+        plain_ticks(panel.yaxis)
 
 
 def _legend(colours: dict[str, str]) -> list[Line2D]:

@@ -1,0 +1,36 @@
+"""How the figures look."""
+
+import io
+
+import pytest
+from matplotlib import style
+from matplotlib.figure import Figure
+
+from bsexp.report import look
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ((0.15, 4), ["0.2", "0.5", "1", "2"]),
+        ((30, 900), ["50", "100", "200", "500"]),
+        ((0.5, 12_000), ["1", "10", "100", "1000", "10000"]),
+    ],
+    ids=["within two decades", "between the decades", "wide"],
+)
+def test_a_logarithmic_axis_has_plain_labels_however_short_it_is(limits, wanted):
+    with style.context(["default", look.STYLE]):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_yscale("log")
+        axes.set_ylim(*limits)
+        look.plain_ticks(axes.yaxis)
+        figure.savefig(io.BytesIO(), format="svg")
+        labels = {
+            label.get_text(): label.get_position()[1]
+            for minor in (False, True)
+            for label in axes.get_yticklabels(minor=minor)
+            if label.get_text()
+        }
+    low, high = limits
+    assert [text for text, y in labels.items() if low <= y <= high] == wanted
