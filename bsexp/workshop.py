@@ -176,7 +176,14 @@ def _build_material(
             [f"config.data.name={base.data.name}: {error}"]
         ) from error
     model = build_model(base.model, data.train.image_shape, data.num_classes)
-    return Material(data, model, Bench(model, data, measure.statistics_batch, spent))
+    bench = Bench(model, data, measure.statistics_batch, spent, _measuring_devices())
+    return Material(data, model, bench)
+
+
+def _measuring_devices() -> list[jax.Device]:
+    """Return the devices that share a measurement: this process's, of a CPU's the first, which has all cores already."""
+    devices = jax.local_devices()
+    return devices[:1] if devices[0].platform == "cpu" else devices
 
 
 def build_model(

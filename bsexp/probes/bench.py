@@ -2,15 +2,16 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from bsexp import models
-from bsexp.curvature import block, composite, operator
+from bsexp.curvature import block, composite, mean, operator
 from bsexp.curvature.composite import Composite
 from bsexp.curvature.operator import Operator
 from bsexp.data import batches, sources
@@ -27,6 +28,7 @@ class Bench:
 
     Attributes:
         spent: told of each evaluation's cost, in forward passes of one example.
+        devices: those that share the chunks of an objective; points lie on the first.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class Bench:
         data: sources.Dataset,
         statistics_batch: int,
         spent: Callable[[float], None],
+        devices: Sequence[jax.Device] = (),
     ) -> None:
         self.spent = spent
+        self.devices = tuple(devices)
         self._model = model
         self._data = data
         self._chunk = {"running": RUNNING_CHUNK, "batch": statistics_batch}
@@ -56,6 +60,13 @@ class Bench:
     def chunks(self, split: str, examples: int, mode: str) -> list[Any]:
         """Return the first examples of a split in a fixed random order, in chunks of (images, labels)."""
         return operator.split(self._first(split, examples), self._chunk[mode])
+
+    @functools.cache  # noqa: B019 - as above
+    def _shared(self, examples: int, mode: str) -> list[Any] | mean.Spread:
+        """Return the chunks of training examples, over as many devices as there are chunks for."""
+        chunks = self.chunks("train", examples, mode)
+        devices = self.devices[: len(chunks)]
+        return mean.spread(chunks, Mesh(devices, ("data",))) if devices[1:] else chunks
 
     def _first(self, split: str, examples: int) -> Any:
         data = getattr(self._data, split)
@@ -79,7 +90,7 @@ class Bench:
         plain = composite.composite(
             Partial(self._predict[mode], statistics),
             composite.CROSS_ENTROPY,
-            self.chunks("train", examples, mode),
+            self._shared(examples, mode),
         )
 
         def point(function: Callable[[Any], Any], cost: float) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ from bsexp import config, probes
 from bsexp.curvature import trace
 from bsexp.data import examples, sources
 from bsexp.models import normalisation
+from bsexp.probes import bench as bench_module
 from bsexp.probes import hessian as hessian_probe
 from bsexp.probes import path
 from bsexp.probes.bench import Bench
@@ -85,6 +86,34 @@ def hessian(data, points):
     bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
     objective = bench.objective(points[1].statistics, 100, "running")
     return objective.hessian(points[1].parameters), points[1].parameters
+
+
+@pytest.mark.parametrize("mode", ["running", "batch"])
+def test_chunks_spread_over_devices_give_the_same_loss_and_derivatives(
+    data, points, monkeypatch, mode
+):
+    monkeypatch.setattr(bench_module, "RUNNING_CHUNK", 100)
+    one, several = (
+        Bench(jobs.network(), data, 60, lambda _: None, jax.devices()[:count])
+        for count in (1, 4)
+    )
+    x = points[1].parameters
+    vectors = jax.tree.map(lambda leaf: leaf[None], points[0].parameters)
+
+    def derivatives(bench):
+        f = bench.objective(points[1].statistics, TRAIN, mode)
+        value, gradient = f.value_and_gradient(x)
+        found = [gradient, f.hessian(x)(vectors)]
+        if mode == "running":
+            found.append(f.gauss_newton_diagonal(x))
+        return f.value(x), value, *(ravel_pytree(each)[0] for each in found)
+
+    for ours, theirs in zip(derivatives(several), derivatives(one), strict=True):
+        scale = float(np.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * scale)
+    # 300 examples in chunks of 100: three devices have one each, a fourth has nothing to do
+    used = several._shared(TRAIN, mode).mesh.size
+    assert used == {"running": 3, "batch": 4}[mode]
 
 
 @pytest.fixture(scope="module")
