@@ -18,10 +18,7 @@ FEW_CHANNELS = 16
 def convolve(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
 ) -> jax.Array:
-    """Return the convolution, in forms of our own on a CPU where the stride is above 1, else by the compiler's.
-
-    With a stride of 1 the matrix of windows is kernel-size times as large as the image, and the compiler's convolution
-    faster: see scripts/benchmarks/convolution.py.
+    """Return the convolution, on a CPU in forms of our own: see `by_parts` and scripts/benchmarks/convolution.py.
 
     Args:
         inputs: [b, H, W, C].
@@ -40,8 +37,6 @@ def convolve(
     def compiled(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         return by_compiler(inputs, kernel, stride, padding)
 
-    if stride == 1:
-        return compiled(inputs, kernel)
     return jax.lax.platform_dependent(inputs, kernel, cpu=chosen, default=compiled)
 
 
@@ -77,19 +72,45 @@ def by_matmul(
     return outputs.reshape((len(inputs), len(rows), len(columns), features))
 
 
+def by_shifts(
+    inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
+) -> jax.Array:
+    """Return the convolution as a sum of matrix products, one for each place of the kernel, with the image shifted to it."""
+    *window, channels, features = kernel.shape
+    sizes = inputs.shape[1:3]
+    pads = jax.lax.padtype_to_pads(sizes, window, (stride, stride), padding)
+    padded = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
+    rows, columns = (
+        (sum(pad) + size - length) // stride + 1
+        for size, length, pad in zip(sizes, window, pads, strict=True)
+    )
+
+    def shifted(i: int, j: int) -> jax.Array:
+        last = i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1
+        seen = padded[:, i : last[0] : stride, j : last[1] : stride]
+        return seen.reshape((-1, channels)) @ kernel[i, j]
+
+    places = [shifted(i, j) for i in range(window[0]) for j in range(window[1])]
+    outputs = sum(places[1:], start=places[0])
+    return outputs.reshape((len(inputs), rows, columns, features))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def by_parts(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
 ) -> jax.Array:
-    """Return the convolution, its value and its derivatives by inputs and by kernel each in the form that is fastest.
+    """Return the convolution, its value and its derivatives by inputs and by kernel each in the form that is fastest on a CPU.
 
-    The compiler's own derivative by the inputs puts zeros between entries, 53 ms at the second convolution of C1 and 256
-    examples; that of windows is a sum entry by entry, 21 ms; by remainders it takes 5 ms. The derivative by the kernel is a matrix
-    product of the windows, also example by example, where the compiler would make a convolution in as many groups.
+    The compiler has no fast program for an image smaller than the kernel (the last three layers of C2: 1 GFLOP/s where
+    shifts reach 35 on the same core), for the derivative by the inputs at a stride above 1, which puts zeros
+    between entries (the second layer of C1 and 256 examples: 53 ms; windows 21, remainders 5), and for the
+    derivative by the kernel of a large image (the second layer of C2: 4 GFLOP/s, windows 14, shifts 18). Example by example
+    that derivative would be a convolution in as many groups.
     """
     if inputs.shape[-1] < FEW_CHANNELS:
         return by_matmul(inputs, kernel, stride, padding)
-    return by_compiler(inputs, kernel, stride, padding)
+    form = by_shifts if _is_small(inputs, kernel) else by_compiler
+    return form(inputs, kernel, stride, padding)
 
 
 @functools.partial(by_parts.defjvp, symbolic_zeros=True)
@@ -104,10 +125,23 @@ def _by_parts_jvp(
     outputs = by_parts(inputs, kernel, stride, padding)
     moves = []
     if not isinstance(moved_inputs, SymbolicZero):
-        moves.append(by_remainders(moved_inputs, kernel, stride, padding))
+        of_inputs = by_remainders if stride > 1 else by_compiler
+        if _is_small(inputs, kernel):
+            of_inputs = by_shifts
+        moves.append(of_inputs(moved_inputs, kernel, stride, padding))
     if not isinstance(moved_kernel, SymbolicZero):
-        moves.append(by_matmul(inputs, moved_kernel, stride, padding))
+        few = stride > 1 or inputs.shape[-1] < FEW_CHANNELS
+        of_kernel = by_matmul if few else by_shifts
+        moves.append(of_kernel(inputs, moved_kernel, stride, padding))
     return outputs, sum(moves, start=jnp.zeros_like(outputs))
+
+
+def _is_small(inputs: jax.Array, kernel: jax.Array) -> bool:
+    """Say whether an image has fewer rows or columns than the kernel."""
+    return any(
+        side < length
+        for side, length in zip(inputs.shape[1:3], kernel.shape[:2], strict=True)
+    )
 
 
 def by_remainders(

@@ -11,6 +11,7 @@ SHAPES = [
     ((2, 8, 8, 3), (3, 3, 3, 5)),
     ((2, 6, 11, 1), (1, 4, 1, 3)),
     ((2, 5, 6, 17), (3, 2, 17, 2)),
+    ((3, 2, 2, 17), (3, 3, 17, 4)),
 ]
 
 
@@ -29,10 +30,11 @@ def assert_close(found, expected):
     ("form", "stride", "padding"),
     [
         ("by_matmul", 1, "SAME"),
-        # By matrix product for few channels, by the compiler for many; its derivatives are the other two forms.
-        ("by_parts", 1, "VALID"),
+        ("by_shifts", 1, "SAME"),
+        ("by_shifts", 2, "SAME"),
+        # By matrix product for few channels, by shifts for an image smaller than the kernel, by the compiler for others.
+        ("by_parts", 1, "SAME"),
         ("by_parts", 2, "SAME"),
-        ("by_parts", 2, "VALID"),
         ("by_parts", 3, "SAME"),
     ],
 )
@@ -57,6 +59,18 @@ def test_each_form_is_the_convolution_with_its_derivatives(
     assert_close(
         derivatives(getattr(convolution, form)), derivatives(convolution.by_compiler)
     )
+
+
+@pytest.mark.parametrize("form", ["by_shifts", "by_parts"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shapes", SHAPES[:4])
+def test_windows_within_the_image_only(shapes, stride, form):
+    inputs, kernel, *_ = random(*shapes)
+    found, expected = (
+        getattr(convolution, name)(inputs, kernel, stride, "VALID")
+        for name in (form, "by_compiler")
+    )
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
