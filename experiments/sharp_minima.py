@@ -158,6 +158,7 @@ def _variant(
     config.measure = measure
     if examples:
         config.data.train_size = examples
+        config.batch.size = 50  # 256 would be above LB's tenth of so few
         config.train.steps = steps
         config.source += f", {examples} training examples, {steps} updates"
     return config
