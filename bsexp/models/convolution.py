@@ -1,6 +1,7 @@
 """Convolution, in the form that is fastest on the platform for which the program is compiled."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -58,13 +59,10 @@ def by_matmul(
 ) -> jax.Array:
     """Return the convolution as one matrix product of all windows with the kernel."""
     *window, channels, features = kernel.shape
-    sizes = inputs.shape[1:3]
-    pads = jax.lax.padtype_to_pads(sizes, window, (stride, stride), padding)
-    padded = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
+    padded, counts = _padded(inputs, window, stride, padding)
     rows, columns = (
-        stride * np.arange((sum(pad) + size - length) // stride + 1)[:, None]
-        + np.arange(length)
-        for size, length, pad in zip(sizes, window, pads, strict=True)
+        stride * np.arange(count)[:, None] + np.arange(length)
+        for count, length in zip(counts, window, strict=True)
     )
     windows = padded[:, rows[:, None, :, None], columns[None, :, None, :]]
     matrix = windows.reshape((-1, window[0] * window[1] * channels))
@@ -77,13 +75,7 @@ def by_shifts(
 ) -> jax.Array:
     """Return the convolution as a sum of matrix products, one for each place of the kernel, with the image shifted to it."""
     *window, channels, features = kernel.shape
-    sizes = inputs.shape[1:3]
-    pads = jax.lax.padtype_to_pads(sizes, window, (stride, stride), padding)
-    padded = jnp.pad(inputs, ((0, 0), *pads, (0, 0)))
-    rows, columns = (
-        (sum(pad) + size - length) // stride + 1
-        for size, length, pad in zip(sizes, window, pads, strict=True)
-    )
+    padded, (rows, columns) = _padded(inputs, window, stride, padding)
 
     def shifted(i: int, j: int) -> jax.Array:
         last = i + stride * (rows - 1) + 1, j + stride * (columns - 1) + 1
@@ -130,10 +122,23 @@ def _by_parts_jvp(
             of_inputs = by_shifts
         moves.append(of_inputs(moved_inputs, kernel, stride, padding))
     if not isinstance(moved_kernel, SymbolicZero):
-        few = stride > 1 or inputs.shape[-1] < FEW_CHANNELS
-        of_kernel = by_matmul if few else by_shifts
+        by_windows = stride > 1 or inputs.shape[-1] < FEW_CHANNELS
+        of_kernel = by_matmul if by_windows else by_shifts
         moves.append(of_kernel(inputs, moved_kernel, stride, padding))
     return outputs, sum(moves, start=jnp.zeros_like(outputs))
+
+
+def _padded(
+    inputs: jax.Array, window: Sequence[int], stride: int, padding: str
+) -> tuple[jax.Array, tuple[int, ...]]:
+    """Return images with zeros around them, and the numbers of windows along height and width."""
+    sides = inputs.shape[1:3]
+    pads = jax.lax.padtype_to_pads(sides, window, (stride, stride), padding)
+    counts = tuple(
+        (side + sum(pad) - length) // stride + 1
+        for side, length, pad in zip(sides, window, pads, strict=True)
+    )
+    return jnp.pad(inputs, ((0, 0), *pads, (0, 0))), counts
 
 
 def _is_small(inputs: jax.Array, kernel: jax.Array) -> bool:
