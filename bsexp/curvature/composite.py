@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from bsexp.curvature import mean, operator, squares
+from bsexp.curvature import mean, operator, precise, squares
 from bsexp.curvature.mean import Spread
 from bsexp.curvature.operator import Operator
 
@@ -151,7 +151,7 @@ def _outer_field(
     (inputs, targets), numbers = numbered
     outputs, pull = jax.vjp(lambda x: predict(x, inputs), x)
     factors = factor(outputs, targets, numbers)
-    weighed = jnp.einsum("bck,bdk,bd->bc", factors, factors, predict(y, inputs))
+    weighed = precise.einsum("bck,bdk,bd->bc", factors, factors, predict(y, inputs))
     return pull(weighed / len(outputs))[0]
 
 
@@ -162,7 +162,7 @@ def _residual_field(
     (inputs, targets), _ = numbered
     outputs = predict(x, inputs)
     slopes = jax.vmap(jax.grad(loss))(outputs, targets)
-    return jax.grad(lambda y: jnp.vdot(slopes, predict(y, inputs)) / len(outputs))(y)
+    return jax.grad(lambda y: (slopes * predict(y, inputs)).sum() / len(outputs))(y)
 
 
 def _each_hessian_factor(

@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from bsexp.curvature import block, operator, selection
+from bsexp.curvature import block, operator, precise, selection
 from bsexp.curvature.operator import Loss, Operator
 
 Pytree = Any
@@ -141,12 +140,10 @@ def _bundle_gradients(loss: Partial, x: Pytree, bundle: Pytree) -> Pytree:
 
 @jax.jit
 def _products(a: Pytree, b: Pytree) -> Pytree:
-    """Return a_i^T b_j of two blocks, leaf by leaf; in full precision, which accelerators do not use by default."""
+    """Return a_i^T b_j of two blocks, leaf by leaf."""
     return jax.tree.map(
-        lambda u, v: jnp.matmul(
-            u.reshape(u.shape[0], -1),
-            v.reshape(v.shape[0], -1).T,
-            precision=jax.lax.Precision.HIGHEST,
+        lambda u, v: precise.matmul(
+            u.reshape(u.shape[0], -1), v.reshape(v.shape[0], -1).T
         ),
         a,
         b,

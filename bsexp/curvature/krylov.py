@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
-from bsexp.curvature import block
+from bsexp.curvature import block, precise
 
 Pytree = Any
 Operator = Callable[[Pytree], Pytree]
@@ -182,14 +182,10 @@ def _rounding(dtype: Any) -> float:
     return ROUNDING * float(jnp.finfo(dtype).eps)
 
 
-# The default precision of a matrix product on an accelerator, TF32 or bfloat16, would lose orthogonality.
-_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
 @jax.jit
 def _removed(panel: jax.Array, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-    components = _matmul(panel, vector)
-    return components, vector - _matmul(components, panel)
+    components = precise.matmul(panel, vector)
+    return components, vector - precise.matmul(components, panel)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -204,7 +200,7 @@ def _placed(
 def _accumulated(
     total: jax.Array | None, weights: jax.Array, panel: jax.Array
 ) -> jax.Array:
-    added = _matmul(weights.T, panel)
+    added = precise.matmul(weights.T, panel)
     return added if total is None else total + added
 
 

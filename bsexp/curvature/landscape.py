@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from bsexp.curvature import block, operator
+from bsexp.curvature import block, operator, precise
 
 Pytree = Any
 FILTER_AXES = 2  # at least; leaves with fewer have no filters
@@ -188,14 +188,14 @@ def _through(p0: Pytree, p1: Pytree, p2: Pytree) -> tuple[Plane, jax.Array, jax.
     first = to_p1 / jnp.linalg.norm(to_p1)
     rest = to_p2
     for _ in range(2):  # once leaves rounding errors along the first
-        rest = rest - (rest @ first) * first
+        rest = rest - precise.matmul(rest, first) * first
     second = rest / jnp.linalg.norm(rest)
     zero = jnp.zeros_like(origin[0])
     coordinates = jnp.array(
         [
             [zero, zero],
             [jnp.linalg.norm(to_p1), zero],
-            [to_p2 @ first, jnp.linalg.norm(rest)],
+            [precise.matmul(to_p2, first), jnp.linalg.norm(rest)],
         ]
     )
     lengths = sum(jnp.linalg.norm(each) for each in (origin, to_p1, to_p2))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jax.tree_util import Partial
 
-from bsexp.curvature import mean
+from bsexp.curvature import mean, precise
 
 Pytree = Any
 # Memory for what one group of examples computes; F1 needs 1.3 MB an example.
@@ -42,7 +42,7 @@ class Product:
         """Return the sum over axes, as an array."""
         operands = [each for factor in self.factors for each in factor]
         kept = [label for i, label in enumerate(self.labels) if i not in axes]
-        return jnp.einsum(*operands, kept)
+        return precise.einsum(*operands, kept)
 
     def transposed(self, permutation: tuple[int, ...]) -> "Product":
         """Return the product with its axes in another order."""

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from bsexp.curvature import precise
+
 Pytree = Any
 
 # A is drawn by blocks of rows: A z, A^T v and A^T A then each take one pass over it, and no more than one block need
@@ -102,20 +104,16 @@ def _normal(
     return jax.random.normal(jax.random.fold_in(key, index), shape, dtype)
 
 
-# The default precision would let an accelerator round the factors to 10 bits.
-_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
 @jax.jit
 def _times(rows: jax.Array, z: jax.Array) -> jax.Array:
-    return _product(rows, z)
+    return precise.matmul(rows, z)
 
 
 @jax.jit
 def _transposed_times(rows: jax.Array, v: jax.Array) -> jax.Array:
-    return _product(rows.T, v)
+    return precise.matmul(rows.T, v)
 
 
 @jax.jit
 def _gram(rows: jax.Array) -> jax.Array:
-    return _product(rows.T, rows)
+    return precise.matmul(rows.T, rows)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bsexp.curvature import block, estimate, selection
+from bsexp.curvature import block, estimate, precise, selection
 from bsexp.curvature.estimate import Estimate
 
 Pytree = Any
@@ -295,7 +295,7 @@ def _deflated(basis: Pytree, vectors: Pytree) -> Pytree:
     matrix, _ = block.as_matrix(basis)
     rest, restore = block.as_matrix(vectors)
     for _ in range(2):
-        rest = rest - (rest @ matrix.T) @ matrix
+        rest = rest - precise.matmul(precise.matmul(rest, matrix.T), matrix)
     return restore(rest)
 
 
@@ -304,8 +304,8 @@ def _projected_diagonal(basis: Pytree, images: Pytree) -> Pytree:
     """Return the diagonal of A - (I - P) A (I - P) = P A + A P - P A P, P = Q Q^T, from Q and A Q."""
     matrix, restore = block.as_matrix(basis)
     image, _ = block.as_matrix(images)
-    inner = matrix @ image.T
-    both = 2 * image - ((inner + inner.T) / 2) @ matrix
+    inner = precise.matmul(matrix, image.T)
+    both = 2 * image - precise.matmul((inner + inner.T) / 2, matrix)
     return block.vector(restore((matrix * both).sum(axis=0)[None]), 0)
 
 
@@ -333,17 +333,17 @@ def _xtrace_mean(
     q, _ = block.as_matrix(basis)
     z, _ = block.as_matrix(again)
     number, dimension = w.shape
-    triangle, inner = q @ y.T, q @ z.T
+    triangle, inner = precise.matmul(q, y.T), precise.matmul(q, z.T)
     inverse = jnp.linalg.pinv(triangle).T
     whole = jnp.linalg.matrix_rank(triangle) == number
     s = jnp.where(whole, inverse / jnp.linalg.norm(inverse, axis=0), 0)
-    inside = q @ w.T
+    inside = precise.matmul(q, w.T)
     kept = inside - s * (s * inside).sum(axis=0)
     quadratic = (
         (inside * triangle).sum(axis=0)
-        - 2 * (kept * (z @ w.T)).sum(axis=0)
-        + (kept * (inner @ kept)).sum(axis=0)
+        - 2 * (kept * precise.matmul(z, w.T)).sum(axis=0)
+        + (kept * precise.matmul(inner, kept)).sum(axis=0)
     )
     length = (w**2).sum(axis=1) - (kept**2).sum(axis=0)
     rest = quadratic * (dimension - number + 1) / length
-    return (jnp.trace(inner) - (s * (inner @ s)).sum(axis=0) + rest).mean()
+    return (jnp.trace(inner) - (s * precise.matmul(inner, s)).sum(axis=0) + rest).mean()

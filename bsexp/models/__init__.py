@@ -55,6 +55,11 @@ class Model:
     observe: Callable[[Any, Any, jax.Array], Any]
 
 
+# By default an accelerator rounds the factors of a product to 10 bits (TF32) or 7 (bfloat16). The derivatives' products
+# inherit the precision of those they come from.
+_in_float32 = functools.partial(jax.default_matmul_precision, "float32")
+
+
 @functools.cache  # equal arguments give the same functions, so that compiled programs are shared between runs
 def build(
     name: str,
@@ -93,18 +98,20 @@ def build(
         ghost: Ghost,
     ) -> tuple[jax.Array, Any]:
         variables = {"params": parameters, "statistics": statistics}
-        logits, updated = trained.apply(
-            variables, inputs, ghost, keys, mutable=["statistics"]
-        )
+        with _in_float32():
+            logits, updated = trained.apply(
+                variables, inputs, ghost, keys, mutable=["statistics"]
+            )
         return logits, updated["statistics"]
 
     def observe(parameters: Any, statistics: Any, inputs: jax.Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, statistics)
         variables = {"params": parameters, "statistics": nothing}
         ghost = normalisation.whole(len(inputs))
-        _, found = forgetful.apply(
-            variables, inputs, ghost, None, mutable=["statistics"]
-        )
+        with _in_float32():
+            _, found = forgetful.apply(
+                variables, inputs, ghost, None, mutable=["statistics"]
+            )
         return found["statistics"]
 
     def apply(
@@ -112,7 +119,8 @@ def build(
     ) -> jax.Array:
         variables = {"params": parameters, "statistics": statistics}
         ghost = None if mode == "running" else normalisation.whole(len(inputs))
-        return network.apply(variables, inputs, ghost, None)
+        with _in_float32():
+            return network.apply(variables, inputs, ghost, None)
 
     return Model(init, train, apply, observe)
 

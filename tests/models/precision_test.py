@@ -1,5 +1,7 @@
 """Training in low precision, against the same in float32."""
 
+from functools import partial
+
 import jax
 import jax.extend
 import jax.numpy as jnp
@@ -97,6 +99,37 @@ def test_products_are_bfloat16_and_sums_over_examples_float32(name):
     layers = sum(leaf.ndim > 1 for leaf in jax.tree.leaves(parameters))
     assert products.count({"bfloat16"}) >= 3 * (layers - 1) - 1
     assert len(products) == products.count({"float32"}) + products.count({"bfloat16"})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_no_product_has_its_factors_rounded_by_an_accelerator(name, precision):
+    """Which it does by default, to TF32 or bfloat16: neither those of training nor those of a Hessian-vector product."""
+    loss, parameters = loss_of(name, precision, 16)
+    model = build(name, precision)
+    point = jax.eval_shape(model.init, jax.random.key(0))
+    inputs = jnp.zeros((EXAMPLES, *IMAGES[name]))
+
+    def product(mode, x):
+        def gradient(y):
+            return jax.grad(lambda z: model.apply(z, point[1], inputs, mode).sum())(y)
+
+        return jax.jvp(gradient, (x,), (x,))
+
+    programs = [
+        jax.make_jaxpr(jax.grad(loss, has_aux=True))(parameters),
+        jax.make_jaxpr(model.observe)(*point, inputs),
+        *(jax.make_jaxpr(partial(product, mode))(parameters) for mode in models.MODES),
+    ]
+    asked = [
+        {
+            each.params["precision"]
+            for each in operations(program.jaxpr)
+            if each.primitive.name in {"dot_general", "conv_general_dilated"}
+        }
+        for program in programs
+    ]
+    assert asked == [{(jax.lax.Precision.HIGHEST,) * 2}] * len(programs)
 
 
 @pytest.mark.parametrize("name", ["F1", "C1"])
