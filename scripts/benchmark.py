@@ -9,6 +9,8 @@
     python scripts/benchmark.py convolution  convolution and max-pool as matrix products and slices against the compiler's
     python scripts/benchmark.py start        from the command to the first update, with an empty and a filled compile cache
 
+They run on JAX's default device; files measured on an accelerator have its name.
+
 Each ratio compares two timings taken in turn, A B A B ..., so that it holds when the machine's speed drifts.
 Nothing else should run meanwhile.
 """
@@ -17,6 +19,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import jax
 from benchmarks import timing
 
 from bsexp import environment, huge_pages, results
@@ -59,8 +62,16 @@ def main(words: list[str]) -> int:
         "environment": environment.describe(),
         "rows": rows,
     }
-    results.write_json(FOLDER / f"{words[0]}.json", content)
+    results.write_json(
+        FOLDER / f"{'-'.join([words[0], *_accelerator()])}.json", content
+    )
     return 0
+
+
+def _accelerator() -> list[str]:
+    """Return the words of an accelerator's name, such as nvidia, h200; none for a CPU."""
+    device = jax.devices()[0]
+    return [] if device.platform == "cpu" else device.device_kind.lower().split()
 
 
 if __name__ == "__main__":

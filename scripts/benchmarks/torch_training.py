@@ -14,21 +14,27 @@ from bsexp.models import normalisation
 
 
 class Form(NamedTuple):
-    """How PyTorch runs: network and loss by `torch.compile` or not; Adam as one kernel for all parameters, or as it comes."""
+    """How PyTorch runs.
 
-    compiled: bool
+    Attributes:
+        mode: of `torch.compile` for network and loss; "" without it.
+        fused: Adam as one kernel for all parameters, or as it comes.
+    """
+
+    mode: str
     fused: bool
 
 
-FORMS = {
-    "eager": Form(compiled=False, fused=True),
-    "compiled": Form(compiled=True, fused=True),
-    "eager, Adam not fused": Form(compiled=False, fused=False),
-}
+def forms() -> dict[str, Form]:
+    """Return the forms to compare with: those that may be the fastest on this device."""
+    found = {"eager": Form("", fused=True), "compiled": Form("default", fused=True)}
+    if torch.cuda.is_available():
+        return {**found, "compiled, CUDA graphs": Form("reduce-overhead", fused=True)}
+    return {**found, "eager, Adam not fused": Form("", fused=False)}
 
 
 def epoch(base: config.Base, batch_size: int, form: Form) -> Callable[[int], Any]:
-    """Return the call of so many updates: batches gathered from uint8 images in memory, Adam at 1e-3.
+    """Return the call of so many updates: batches gathered from uint8 images on the device, float32, Adam at 1e-3.
 
     Args:
         base: its network, F1 or C1, and its data.
@@ -36,20 +42,23 @@ def epoch(base: config.Base, batch_size: int, form: Form) -> Callable[[int], Any
         form: how PyTorch runs.
     """
     train = examples.load(base.data).train
-    images = torch.from_numpy(np.array(train.images))
-    labels = torch.from_numpy(np.array(train.labels)).long()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Products are float32 by default, convolutions are not.
+    torch.backends.cudnn.allow_tf32 = False
+    images = torch.from_numpy(np.array(train.images)).to(device)
+    labels = torch.from_numpy(np.array(train.labels)).long().to(device)
     torch.manual_seed(0)
-    network = NETWORKS[base.model.name](int(labels.max()) + 1).train()
+    network = NETWORKS[base.model.name](int(labels.max()) + 1).train().to(device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=form.fused)
-    order = torch.randperm(len(labels))
+    order = torch.randperm(len(labels)).to(device)
 
     def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         # [b, H, W, C] in memory and [b, C, H, W] by name: the format in which PyTorch's convolutions are fastest.
         seen = (inputs.float() / 255).permute(0, 3, 1, 2)
         return criterion(network(seen), targets)
 
-    function = torch.compile(loss, dynamic=False) if form.compiled else loss
+    function = torch.compile(loss, dynamic=False, mode=form.mode) if form.mode else loss
 
     def run(steps: int) -> None:
         for i in range(steps):
@@ -57,6 +66,8 @@ def epoch(base: config.Base, batch_size: int, form: Form) -> Callable[[int], Any
             optimizer.zero_grad(set_to_none=True)
             function(images[chosen], labels[chosen]).backward()
             optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     return run
 

@@ -17,12 +17,12 @@ from bsexp import config
 from bsexp.training import mesh
 
 BATCH_SIZES = (16, 256, 6_000)
-PAIR = mesh.Layout(2, 1, 2)
+PAIR = 2
 DEVICES = (2, 4, 8)
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Time updates of F1 and C1 with Adam, of one run and of two side by side on two virtual devices.
+    """Time updates of F1 and C1 with Adam, of one run and of two side by side: on two virtual devices, or on an accelerator.
 
     The arithmetic limit is 6 B P floating-point operations, P the entries of the kernels (1.455 million): a forward
     pass takes 2 B P, a backward pass twice that. Adam's traffic of memory is not in it.
@@ -30,7 +30,7 @@ def rows() -> Iterator[dict[str, Any]]:
     # Counted in a process of its own: with eight devices there, threads of all of them, each update takes longer.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
         communication = apart.submit(_communications).result()
-    jax.config.update("jax_num_cpu_devices", PAIR.members)
+    jax.config.update("jax_num_cpu_devices", PAIR)
     matmul = timing.matmul()
     for size in BATCH_SIZES:
         yield from _speed(size, matmul)
@@ -40,7 +40,9 @@ def rows() -> Iterator[dict[str, Any]]:
 
 def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     base = config.Base()
-    alone, pair = cohorts.Cohort(base, size), cohorts.Cohort(base, size, PAIR)
+    rows_of_devices = min(PAIR, jax.device_count())
+    alone = cohorts.Cohort(base, size)
+    pair = cohorts.Cohort(base, size, mesh.Layout(rows_of_devices, 1, PAIR))
     # At least two, and no more than take half a second.
     steps = max(2, min(50, 20_000 // size))
     kernels = sum(
@@ -59,7 +61,7 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     share = timing.MATMUL_OPERATIONS / (steps * 6 * size * kernels)
     for name, call, runs in (
         ("one run", lambda: alone.advance(steps), 1),
-        ("two runs side by side", side_by_side, 2),
+        ("two runs side by side", side_by_side, PAIR),
     ):
         spent, matmul_spent, ratios = timing.paired(call, matmul)
         yield {
@@ -76,14 +78,14 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         "batch_size": size,
         **_spread("times_the_throughput", ratios, 1.0),
     }
-    yield from _against_torch(base, size, steps, side_by_side, 2)
+    yield from _against_torch(base, size, steps, side_by_side, PAIR)
 
 
 def _against_torch(
     base: config.Base, size: int, steps: int, ours: Callable[[], Any], runs: int
 ) -> Iterator[dict[str, Any]]:
     """Compare ``steps`` updates of PyTorch with our call, which makes as many of each of its runs."""
-    for name, form in torch_training.FORMS.items():
+    for name, form in torch_training.forms().items():
         peer = torch_training.epoch(base, size, form)
         spent, own, ratios = timing.paired(functools.partial(peer, steps), ours)
         yield {
@@ -97,7 +99,7 @@ def _against_torch(
 
 
 def _convolutional(size: int, steps: int) -> Iterator[dict[str, Any]]:
-    """Compare one run of C1 with PyTorch, which uses both cores as well."""
+    """Compare one run of C1 with PyTorch, which has the whole machine as well."""
     with images.prepared(size * steps) as data:
         base = config.Base(data=data, model=config.Model(name="C1"))
         alone = cohorts.Cohort(base, size)
@@ -114,7 +116,9 @@ def _spread(name: str, ratios: list[float], factor: float) -> dict[str, float]:
 
 def _communications() -> list[dict[str, Any]]:
     jax.config.update("jax_num_cpu_devices", max(DEVICES))
-    return [_communication(devices) for devices in DEVICES]
+    return [
+        _communication(devices) for devices in DEVICES if devices <= jax.device_count()
+    ]
 
 
 def _communication(devices: int) -> dict[str, Any]:
