@@ -15,6 +15,13 @@ SHAPES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def float32():
+    """As in a network; by default an accelerator would round the factors of the products."""
+    with jax.default_matmul_precision("float32"):
+        yield
+
+
 def random(inputs_shape, kernel_shape):
     keys = jax.random.split(jax.random.key(0), 4)
     shapes = (inputs_shape, kernel_shape) * 2
