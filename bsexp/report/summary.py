@@ -135,7 +135,8 @@ def _by_seed(runs: list[folder.Run]) -> dict[int, dict[str, float]]:
 
 
 def _ratio(baseline: float, compared: float) -> float:
-    return compared / baseline if baseline else math.nan
+    # A trace away from a minimum may be negative: "-8 times as large" says nothing.
+    return compared / baseline if baseline > 0 <= compared else math.nan
 
 
 def _gap(both: list[tuple[int, float, float]]) -> dict[str, Any]:
