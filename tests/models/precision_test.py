@@ -110,16 +110,16 @@ def test_no_product_has_its_factors_rounded_by_an_accelerator(name, precision):
     point = jax.eval_shape(model.init, jax.random.key(0))
     inputs = jnp.zeros((EXAMPLES, *IMAGES[name]))
 
-    def product(mode, x):
+    def product(mode, x, statistics):
         def gradient(y):
-            return jax.grad(lambda z: model.apply(z, point[1], inputs, mode).sum())(y)
+            return jax.grad(lambda z: model.apply(z, statistics, inputs, mode).sum())(y)
 
         return jax.jvp(gradient, (x,), (x,))
 
     programs = [
         jax.make_jaxpr(jax.grad(loss, has_aux=True))(parameters),
         jax.make_jaxpr(model.observe)(*point, inputs),
-        *(jax.make_jaxpr(partial(product, mode))(parameters) for mode in models.MODES),
+        *(jax.make_jaxpr(partial(product, mode))(*point) for mode in models.MODES),
     ]
     asked = [
         {
