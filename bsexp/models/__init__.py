@@ -55,11 +55,6 @@ class Model:
     observe: Callable[[Any, Any, jax.Array], Any]
 
 
-# By default an accelerator rounds the factors of a product to 10 bits (TF32) or 7 (bfloat16). The derivatives' products
-# inherit the precision of those they come from.
-_in_float32 = functools.partial(jax.default_matmul_precision, "float32")
-
-
 @functools.cache  # equal arguments give the same functions, so that compiled programs are shared between runs
 def build(
     name: str,
@@ -97,32 +92,41 @@ def build(
         keys: jax.Array,
         ghost: Ghost,
     ) -> tuple[jax.Array, Any]:
-        variables = {"params": parameters, "statistics": statistics}
-        with _in_float32():
-            logits, updated = trained.apply(
-                variables, inputs, ghost, keys, mutable=["statistics"]
-            )
+        logits, updated = _applied(
+            *(trained, parameters, statistics, inputs, ghost, keys),
+            mutable=["statistics"],
+        )
         return logits, updated["statistics"]
 
     def observe(parameters: Any, statistics: Any, inputs: jax.Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, statistics)
-        variables = {"params": parameters, "statistics": nothing}
         ghost = normalisation.whole(len(inputs))
-        with _in_float32():
-            _, found = forgetful.apply(
-                variables, inputs, ghost, None, mutable=["statistics"]
-            )
+        _, found = _applied(
+            *(forgetful, parameters, nothing, inputs, ghost, None),
+            mutable=["statistics"],
+        )
         return found["statistics"]
 
     def apply(
         parameters: Any, statistics: Any, inputs: jax.Array, mode: str
     ) -> jax.Array:
-        variables = {"params": parameters, "statistics": statistics}
         ghost = None if mode == "running" else normalisation.whole(len(inputs))
-        with _in_float32():
-            return network.apply(variables, inputs, ghost, None)
+        return _applied(network, parameters, statistics, inputs, ghost, None)
 
     return Model(init, train, apply, observe)
+
+
+def _applied(
+    network: Any, parameters: Any, statistics: Any, *arguments: Any, **options: Any
+) -> Any:
+    """Apply a Linen network, its products in float32 where its numbers are.
+
+    By default an accelerator rounds their factors to 10 bits (TF32) or 7 (bfloat16). The derivatives' products inherit
+    the precision of those they come from.
+    """
+    variables = {"params": parameters, "statistics": statistics}
+    with jax.default_matmul_precision("float32"):
+        return network.apply(variables, *arguments, **options)
 
 
 def image_error(name: str, variant: str, image_shape: tuple[int, ...]) -> str:

@@ -129,14 +129,9 @@ def _by_parts_jvp(
 
 def _padded(
     inputs: jax.Array, window: Sequence[int], stride: int, padding: str
-) -> tuple[jax.Array, tuple[int, ...]]:
+) -> tuple[jax.Array, tuple[int, int]]:
     """Return images with zeros around them, and the numbers of windows along height and width."""
-    sides = inputs.shape[1:3]
-    pads = jax.lax.padtype_to_pads(sides, window, (stride, stride), padding)
-    counts = tuple(
-        (side + sum(pad) - length) // stride + 1
-        for side, length, pad in zip(sides, window, pads, strict=True)
-    )
+    pads, counts = remainders.windows(inputs.shape[1:3], window, stride, padding)
     return jnp.pad(inputs, ((0, 0), *pads, (0, 0))), counts
 
 

@@ -1,7 +1,21 @@
-"""Rows and columns of images by their remainder modulo a stride, for windows that move by it."""
+"""Windows that move over images by a stride, and the images' rows and columns by their remainder modulo it."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+
+
+def windows(
+    sides: Sequence[int], window: Sequence[int], stride: int, padding: str
+) -> tuple[Sequence[tuple[int, int]], tuple[int, int]]:
+    """Return the padding before and after height and width, and the numbers of windows along them."""
+    pads = jax.lax.padtype_to_pads(sides, window, (stride,) * 2, padding)
+    rows, columns = (
+        (side + sum(pad) - length) // stride + 1
+        for side, length, pad in zip(sides, window, pads, strict=True)
+    )
+    return pads, (rows, columns)
 
 
 def split(
@@ -23,11 +37,7 @@ def split(
         [b, rows, stride, columns, stride, C], and the windows along height and width.
     """
     sides = inputs.shape[1:3]
-    pads = jax.lax.padtype_to_pads(sides, window, (stride,) * 2, padding)
-    counts = [
-        (side + sum(pad) - length) // stride + 1
-        for side, length, pad in zip(sides, window, pads, strict=True)
-    ]
+    pads, counts = windows(sides, window, stride, padding)
     # As many rows and columns of each remainder: windows end within count + (length - 1) // stride of them.
     blocks = [
         count + (length - 1) // stride
@@ -40,4 +50,4 @@ def split(
     none = (0, 0, 0)
     padded = jax.lax.pad(inputs, jnp.array(fill, inputs.dtype), (none, *width, none))
     shape = len(inputs), blocks[0], stride, blocks[1], stride, inputs.shape[-1]
-    return padded.reshape(shape), (counts[0], counts[1])
+    return padded.reshape(shape), counts

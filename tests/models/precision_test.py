@@ -83,6 +83,10 @@ def operations(program):
             yield from operations(inner)
 
 
+def is_product(operation):
+    return operation.primitive.name in {"dot_general", "conv_general_dilated"}
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_products_are_bfloat16_and_sums_over_examples_float32(name):
     loss, parameters = loss_of(name, "bfloat16", 16)
@@ -90,7 +94,7 @@ def test_products_are_bfloat16_and_sums_over_examples_float32(name):
     products = []
     for each in operations(program.jaxpr):
         dtypes = {str(operand.aval.dtype) for operand in each.invars}
-        if each.primitive.name in {"dot_general", "conv_general_dilated"}:
+        if is_product(each):
             products.append(dtypes)
         if each.primitive.name == "reduce_sum" and each.outvars[0].aval.shape:
             assert dtypes != {"bfloat16"}
@@ -125,7 +129,7 @@ def test_no_product_has_its_factors_rounded_by_an_accelerator(name, precision):
         {
             each.params["precision"]
             for each in operations(program.jaxpr)
-            if each.primitive.name in {"dot_general", "conv_general_dilated"}
+            if is_product(each)
         }
         for program in programs
     ]

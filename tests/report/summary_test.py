@@ -76,16 +76,22 @@ def test_two_runs_of_one_seed_are_not_paired_by_guess(study):
     assert summary.summarise(study.path)["pairs"]["LB/SB"]["seeds"] == [2]
 
 
-def test_a_ratio_needs_a_baseline_above_zero_and_no_change_of_sign(study):
-    """A trace away from a minimum may be negative."""
-    study.measure(SHARP, "SB", {0: 0.0, 1: 1.0, 2: -1.0})
-    study.measure(SHARP, "LB", {0: 1.0, 1: -8.0, 2: -8.0})
-    ratio = summary.summarise(study.path)["pairs"]["LB/SB"][f"ratio/{SHARP}"]
-    assert ratio["n"] == 0
+def test_a_baseline_of_zero_gives_no_ratio(study):
     study.measure(SHARP, "SB", {0: 0.0, 1: 1.0, 2: 1.0})
-    study.measure(SHARP, "LB", {0: 1.0, 1: 0.0, 2: 3.0})
     ratio = summary.summarise(study.path)["pairs"]["LB/SB"][f"ratio/{SHARP}"]
-    assert ratio["values"][1:] == [0.0, 3.0]
+    assert ratio["n"] == 2
+    assert math.isnan(ratio["values"][0])
+
+
+def test_numbers_below_zero_give_no_ratio_and_a_zero_over_a_baseline_is_one(study):
+    """A trace away from a minimum may be negative."""
+    study.measure(SHARP, "SB", {0: 1.0, 1: -1.0, 2: 1.0})
+    study.measure(SHARP, "LB", {0: -8.0, 1: -8.0, 2: 0.0})
+    ratio = summary.summarise(study.path)["pairs"]["LB/SB"][f"ratio/{SHARP}"]
+    assert ratio["n"] == 1
+    assert math.isnan(ratio["values"][0])
+    assert math.isnan(ratio["values"][1])
+    assert ratio["values"][2] == 0.0
 
 
 def test_p_value_is_the_one_sided_welch_test_of_scipy(study):
