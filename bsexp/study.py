@@ -1,12 +1,10 @@
 """A study: what is missing is computed, what is there is reused."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-import bsexp
 from bsexp import (
     config,
     door,
@@ -126,7 +124,7 @@ def run(
             try:
                 _compute(plan, place, missing, found, console, line)
             finally:
-                place.add_seconds(total=time.perf_counter() - bsexp.STARTED)
+                place.add_seconds()
         else:
             console.print(
                 f"{folder}: nothing to compute.", markup=False, soft_wrap=True

@@ -6,10 +6,12 @@ import datetime as dt
 import fcntl
 import math
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import bsexp
 from bsexp import config, door, items, results
 from bsexp.probes import task
 
@@ -90,6 +92,7 @@ class Workdir:
             "runs": runs,
         }
         self._measured = Path(study.run) if study.run else None
+        self._counted = bsexp.STARTED
         file = folder / "study.json"
         self._old = results.read_json(file, *STUDY_KEYS) if file.exists() else {}
 
@@ -199,8 +202,13 @@ class Workdir:
         )
 
     def add_seconds(self, **spent: float) -> None:
-        """Add to the time spent on the study."""
-        _add_seconds(self.folder / "env.json", spent)
+        """Add to the time spent on the study: ``spent`` to its parts, and to the total all since the last call.
+
+        A session that is killed has lost the same in the total as in the parts.
+        """
+        moment = time.perf_counter()
+        total, self._counted = moment - self._counted, moment
+        _add_seconds(self.folder / "env.json", {"total": total, **spent})
 
     def open_run(self, run: config.Run, environment: Mapping[str, Any]) -> None:
         """Write down what a run is and where it is computed; a run that is there already keeps its evidence."""

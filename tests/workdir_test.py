@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import pytest
 
@@ -97,6 +98,23 @@ def test_time_adds_up_over_sessions_until_the_study_is_finished(tmp_path):
     again = place(tmp_path, question="another?")
     again.open(ENVIRONMENT)
     assert again.seconds()["training"] == 0.0
+
+
+def test_a_session_that_is_killed_has_counted_its_total_as_far_as_its_parts(
+    tmp_path, monkeypatch
+):
+    """Each part moves the total up to its own end: there is no more to add when the session ends."""
+    moments = iter((10.0, 25.0))
+    monkeypatch.setattr(workdir.bsexp, "STARTED", 2.0)
+    clock = types.SimpleNamespace(perf_counter=lambda: next(moments))
+    monkeypatch.setattr(workdir, "time", clock)
+    run, here = plan().runs[0], place(tmp_path)
+    here.open(ENVIRONMENT)
+    here.open_run(run, ENVIRONMENT)
+    here.add_run_seconds(run, training=7.0)
+    assert here.seconds() == {"total": 8.0, "training": 7.0, "measuring": 0.0}
+    here.add_run_seconds(run, measuring=15.0)
+    assert here.seconds() == {"total": 23.0, "training": 7.0, "measuring": 15.0}
 
 
 def test_one_process_works_in_a_folder_at_a_time(tmp_path):
