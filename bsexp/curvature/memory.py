@@ -69,13 +69,34 @@ def chunk_size(
     return min(fitting, total)
 
 
+def linearisation_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> int:
+    """Return what a Hessian operator keeps of a chunk, its linearised gradient.
+
+    Nothing is compiled or run; what making and applying it take beside it is for `peak_bytes` to say.
+
+    Args:
+        loss: (x, batch) -> scalar.
+        x: the point, or its shapes and dtypes.
+        chunk: the chunk, or its shapes and dtypes.
+
+    Returns:
+        Bytes on one device.
+    """
+    return operator.bytes_of(_linearisation(loss, x, chunk))
+
+
+def _linearisation(loss: operator.Loss, x: Pytree, chunk: Pytree) -> Pytree:
+    """Return the shapes and dtypes of a chunk's linearised gradient."""
+    field = Partial(operator.gradient, operator.as_partial(loss))
+    linearise = functools.partial(mean.called, operator.linearise)
+    return jax.eval_shape(linearise, chunk, field, x)
+
+
 def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, int, int]:
     """Return the bytes of one chunk's linearisation, and what making it and applying it take beside it."""
     field = Partial(operator.gradient, operator.as_partial(loss))
     making = mean.called.lower(operator.linearise, chunk, field, x)
-    linear = jax.eval_shape(
-        functools.partial(mean.called, operator.linearise), chunk, field, x
-    )
+    linear = _linearisation(loss, x, chunk)
     applying = mean.called.lower(operator.apply, linear, x)
     return (
         operator.bytes_of(linear),

@@ -11,16 +11,19 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 
 from bsexp import models
-from bsexp.curvature import block, composite, mean, operator
+from bsexp.curvature import block, composite, mean, memory, operator
 from bsexp.curvature.composite import Composite
 from bsexp.curvature.operator import Operator
 from bsexp.data import batches, sources
 from bsexp.probes import task
 from bsexp.training import evaluation
 
-# In mode running examples do not depend on each other and chunks only bound the memory: 1 000 examples of F1 stay in
-# the cache, 26 ms a gradient against 37 ms per 1 000 in chunks of 5 000.
+# In mode running examples do not depend on each other and chunks only bound the memory. These are the most: 1 000
+# examples of F1 stay in the cache, 26 ms a gradient against 37 ms per 1 000 in chunks of 5 000.
 RUNNING_CHUNK = 1_000
+# Of what a linearised gradient keeps of a chunk's examples: 1 000 of C2 would take 7 GiB, and 13 beside them to apply
+# it. Not a share of the machine's memory, since the last digits would be the machine's too.
+RUNNING_BYTES = 2 * 2**30
 
 
 class Bench:
@@ -43,7 +46,7 @@ class Bench:
         self.devices = tuple(devices)
         self._model = model
         self._data = data
-        self._chunk = {"running": RUNNING_CHUNK, "batch": statistics_batch}
+        self._statistics_batch = statistics_batch
         self._forward = {
             mode: evaluation.make_forward(model, mode) for mode in models.MODES
         }
@@ -59,7 +62,24 @@ class Bench:
     @functools.cache  # noqa: B019 - a bench lives as long as its study
     def chunks(self, split: str, examples: int, mode: str) -> list[Any]:
         """Return the first examples of a split in a fixed random order, in chunks of (images, labels)."""
-        return operator.split(self._first(split, examples), self._chunk[mode])
+        size = self._statistics_batch if mode == "batch" else self._running_chunk
+        return operator.split(self._first(split, examples), size)
+
+    @functools.cached_property
+    def _running_chunk(self) -> int:
+        """The most examples of a chunk; what its linearisation keeps grows linearly with them."""
+        parameters, statistics = jax.eval_shape(self._model.init, jax.random.key(0))
+        loss = self.loss(statistics, "running")
+        shape = self._data.train.image_shape
+
+        def needed(examples: int) -> int:
+            images = jax.ShapeDtypeStruct((examples, *shape), np.uint8)
+            labels = jax.ShapeDtypeStruct((examples,), np.int32)
+            return memory.linearisation_bytes(loss, parameters, (images, labels))
+
+        few, many = 8, 64
+        growth = needed(many) - needed(few)
+        return max(1, min(RUNNING_CHUNK, RUNNING_BYTES * (many - few) // growth))
 
     @functools.cache  # noqa: B019 - as above
     def _shared(self, examples: int, mode: str) -> list[Any] | mean.Spread:

@@ -2,8 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
-from bsexp.curvature import memory
+from bsexp.curvature import memory, operator
 
 X = {"a": jnp.zeros((50, 400)), "b": jnp.zeros((400, 10))}
 DATA = np.zeros((600, 50), np.float32)
@@ -32,6 +33,13 @@ def test_shapes_are_enough():
     assert memory.peak_bytes(loss, shapes, chunk, 2) == memory.peak_bytes(
         loss, X, DATA[:100], 2
     )
+
+
+def test_a_linearisation_is_as_large_as_it_was_said_to_be():
+    said = memory.linearisation_bytes(loss, X, DATA[:100])
+    field = Partial(operator.gradient, Partial(loss))
+    made = jax.jit(operator.linearise)(DATA[:100], field, X)
+    assert said == operator.bytes_of(made)
 
 
 def test_the_chunk_size_is_the_largest_that_fits():

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from training import jobs
 
 from bsexp import config, probes
-from bsexp.curvature import trace
+from bsexp.curvature import memory, trace
 from bsexp.data import examples, sources
 from bsexp.models import normalisation
 from bsexp.probes import bench as bench_module
@@ -114,6 +114,21 @@ def test_chunks_spread_over_devices_give_the_same_loss_and_derivatives(
     # 300 examples in chunks of 100: three devices have one each, a fourth has nothing to do
     used = several._shared(TRAIN, mode).mesh.size
     assert used == {"running": 3, "batch": 4}[mode]
+
+
+@pytest.mark.parametrize(("spare", "chunks"), [(0, 3), (-1, 4)])
+def test_a_chunk_of_mode_running_is_as_large_as_its_linearisation_may_be(
+    data, points, monkeypatch, spare, chunks
+):
+    """300 examples, where exactly 100 fit, and where a byte is missing."""
+    bench = Bench(jobs.network(), data, 1, lambda _: None)
+    loss = bench.loss(points[0].statistics, "running")
+    many, few = (
+        memory.linearisation_bytes(loss, points[0].parameters, bench.batch(count))
+        for count in (200, 100)
+    )
+    monkeypatch.setattr(bench_module, "RUNNING_BYTES", many - few + spare)
+    assert len(bench.chunks("train", TRAIN, "running")) == chunks
 
 
 @pytest.fixture(scope="module")
