@@ -94,7 +94,7 @@ class Laboratory:
         except records.DamagedError as error:
             ends = [error] * len(cohort)
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not footprint.ran_out(error):
                 raise
             ends = [MemoryError(self._out_of_memory(run, layout))] * len(cohort)
         finally:
@@ -226,6 +226,12 @@ class Laboratory:
             )
         except ValueError as error:  # a number that is not finite, say
             raise _MeasuringError(f"{item.task.name}{where}: {error}") from error
+        except jax.errors.JaxRuntimeError as error:
+            if not footprint.ran_out(error):
+                raise
+            raise _MeasuringError(
+                f"{item.task.name}{where}: out of memory; in mode batch a smaller config.measure.statistics_batch takes less"
+            ) from error
         seconds = time.perf_counter() - began
         self._folder.record(item, found, seconds)
         self._folder.add_run_seconds(item.run, measuring=seconds)

@@ -30,9 +30,9 @@ def mnist(mnist_dir):
 def command_line(mnist_dir):
     """Run the program as a user does, with warnings as errors; returns the finished process."""
 
-    def run(*words, **options):
+    def run(*words, program=("-m", "bsexp.main"), **options):
         return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "bsexp.main", *words],
+            [sys.executable, "-W", "error", *program, *words],
             **{
                 "cwd": ROOT,
                 "capture_output": True,

@@ -106,6 +106,11 @@ def _data(subject: Subject, parts: division.Division) -> tuple[feed.Source, Any,
     return feed.STREAMED, portion, _shaped(jnp.int32)
 
 
+def ran_out(error: jax.errors.JaxRuntimeError) -> bool:
+    """Say whether a program failed for want of memory: RESOURCE_EXHAUSTED on accelerators, INTERNAL on CPU."""
+    return any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+
+
 def out_of_memory(subject: Subject, limit: int) -> str:
     """Say what to do where a run does not fit in ``limit`` bytes a device; 0: not known."""
     needed = f"out of memory: a device needs {peak_bytes(subject) / 2**20:,.0f} MiB"
