@@ -152,17 +152,36 @@ def _check_epochs(
 
 def _check_names(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
     found = {}
-    if base.model.name not in catalogue.models:
+    if base.model.own:
+        found |= _check_own(base, catalogue)
+    elif base.model.name not in catalogue.models:
+        valid = conversion.did_you_mean(base.model.name, catalogue.models)
         found["model.name"] = (
-            f"unknown model; {conversion.did_you_mean(base.model.name, catalogue.models)}"
+            f"unknown model; {valid}, or MODULE:NAME for a network of your own"
         )
     elif base.model.variant not in (variants := catalogue.models[base.model.name]):
         found["model.variant"] = (
             f"unknown variant of {base.model.name}; {conversion.did_you_mean(base.model.variant, variants)}"
         )
+    elif base.model.code:
+        found["model.code"] = "is that of a network of your own, MODULE:NAME"
     elif error := catalogue.model_error(base):
         found["model.name"] = error
     return found | rates.check_optimizer(base.optimizer, catalogue)
+
+
+def _check_own(base: config.Base, catalogue: Catalogue) -> dict[str, str]:
+    """Check a network of the user's, and that its file is the one that the configuration names."""
+    if error := catalogue.model_error(base):
+        return {"model.name": error}
+    if base.model.variant != config.Model.variant:
+        return {"model.variant": f"{base.model.name} has no variants"}
+    code = catalogue.network_code(base.model.name)
+    if base.model.code not in {"", code}:
+        return {
+            "model.code": f"the file that holds {base.model.name} has become another one, {code}"
+        }
+    return {}
 
 
 def _place(merged: Mapping[str, Any], group: str, path: str) -> str:

@@ -57,6 +57,8 @@ def open_study(
     errors += checks.check_study(study, catalogue)
     if errors:
         raise ConfigError(tuple(dict.fromkeys(errors)))
+    study = _with_code(study, catalogue)
+    bases = {name: _with_code(base, catalogue) for name, base in bases.items()}
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     runs = tuple(_run(name, seed, sizes, bases) for seed in seeds for name in bases)
     _check_distinct(runs[: len(bases)])
@@ -73,6 +75,14 @@ def _run(
     donor = bases[group].start.group
     begun = _run(donor, seed, sizes, bases) if donor else None
     return config.Run(group, seed, sizes[group], bases[group], begun)
+
+
+def _with_code(base: Any, catalogue: Catalogue) -> Any:
+    """Fill in which file holds a network of the user's: what is in it decides the numbers."""
+    if not base.model.own:
+        return base
+    code = catalogue.network_code(base.model.name)
+    return dataclasses.replace(base, model=dataclasses.replace(base.model, code=code))
 
 
 def _of_run(

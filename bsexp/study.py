@@ -37,6 +37,7 @@ def catalogue() -> Catalogue:
         training_examples=examples.training_examples,
         finished_run=results.finished_run,
         model_error=_model_error,
+        network_code=models.own_code,
         schedules=schedules.catalogue(),
         schedule_errors=recipe.schedule_errors,
         rules=tuple(scaling.RULES),
@@ -47,26 +48,29 @@ def catalogue() -> Catalogue:
     )
 
 
-def _image_shape(base: config.Base) -> tuple[int, ...] | None:
-    """Return the shape of an example; None where there is no such data set, an error of its own that the door tells."""
+def _described(base: config.Base) -> sources.Description | None:
+    """Return what the data set is; None where there is no such data set, an error of its own that the door tells."""
     try:
-        return sources.describe(base.data.name, base.data.dir).image_shape
+        return sources.describe(base.data.name, base.data.dir)
     except (ValueError, OSError):
         return None
 
 
 def _model_error(base: config.Base) -> str:
-    shape = _image_shape(base)
-    if shape is None:
-        return ""
-    return models.image_error(base.model.name, base.model.variant, shape)
+    model, data = base.model, _described(base)
+    if model.own:
+        shape, classes = (data.image_shape, data.num_classes) if data else (None, 1)
+        return models.own_error(model.name, shape, classes, model.precision)
+    return (
+        models.image_error(model.name, model.variant, data.image_shape) if data else ""
+    )
 
 
 def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
     errors = recipe.errors(base, size, number)
     changed = [name for name, value in vars(base.augmentation).items() if value]
-    shape = _image_shape(base) if changed else None
-    if shape is not None and len(shape) != 3:
+    data = _described(base) if changed else None
+    if data is not None and len(data.image_shape) != 3:
         errors |= {
             f"augmentation.{name}": f"{base.data.name} holds vectors, not images"
             for name in changed

@@ -23,7 +23,10 @@ CATALOGUE = Catalogue(
     ),
     training_examples=training_examples,
     finished_run=lambda path: FINISHED[path],
-    model_error=lambda base: "too small" if base.model.name == "C2" else "",
+    model_error=lambda base: {"C2": "too small", "mine:Bad": "is bad"}.get(
+        base.model.name, ""
+    ),
+    network_code=lambda name: f"code of {name}",
     kept_epochs=lambda path: {"there": [2, 5]}[path],
 )
 FINISHED = {
@@ -406,3 +409,34 @@ def test_measuring_along_training_makes_no_other_run():
         [run.name for run in opened(settings=each).runs] for each in (plain, ALONG)
     ]
     assert names[0] == names[1]
+
+
+def test_a_network_of_ones_own_carries_what_its_file_was_into_the_identity():
+    plan = opened(("model.name", "mine.deep:Net"))
+    assert plan.study.model.code == "code of mine.deep:Net"
+    for run in plan.runs:
+        assert run.identity["model"]["code"] == "code of mine.deep:Net"
+        assert run.name.startswith("mnist-mine.deep-Net-adam-B")
+    assert "code" not in opened().runs[0].identity["model"]
+
+
+def test_a_network_of_ones_own_whose_file_has_changed_is_refused_where_the_old_one_is_named():
+    same = opened(("model.name", "mine:Net"), ("model.code", "'code of mine:Net'")).runs
+    assert [run.name for run in same] == [
+        run.name for run in opened(("model.name", "mine:Net")).runs
+    ]
+    assert errors(("model.name", "mine:Net"), ("model.code", "old")) == [
+        "config.model.code=old: the file that holds mine:Net has become another one, code of mine:Net"
+    ]
+
+
+def test_what_is_wrong_with_a_network_of_ones_own_is_told():
+    assert errors(("model.name", "mine:Bad")) == ["config.model.name=mine:Bad: is bad"]
+    assert errors(("model.name", "mine:Net"), ("model.variant", "released")) == [
+        "config.model.variant=released: mine:Net has no variants"
+    ]
+    assert errors(("model.code", "abc")) == [
+        "config.model.code=abc: is that of a network of your own, MODULE:NAME"
+    ]
+    (unknown,) = errors(("model.name", "F9"))
+    assert unknown.endswith("or MODULE:NAME for a network of your own")

@@ -102,5 +102,8 @@ class Run:
         digest = hashlib.sha256(
             json.dumps(self.identity, sort_keys=True).encode()
         ).hexdigest()[:8]
-        data = self.base.data.name.replace("/", "-").replace(":", "-")
-        return f"{data}-{self.base.model.name}-{self.base.optimizer.name}-B{self.batch_size}-seed{self.seed}-{digest}"
+        data, model = (
+            each.name.replace("/", "-").replace(":", "-")
+            for each in (self.base.data, self.base.model)
+        )
+        return f"{data}-{model}-{self.base.optimizer.name}-B{self.batch_size}-seed{self.seed}-{digest}"

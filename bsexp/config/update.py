@@ -25,7 +25,9 @@ MASK_ARGUMENTS = ("mask", "weight_decay_mask")
 class Model:
     """The network."""
 
-    name: str = option("F1", "network of Keskar et al. 2017, Table 1")
+    name: str = option(
+        "F1", "network of Keskar et al. 2017, Table 1; or MODULE:NAME, one of your own"
+    )
     variant: str = option(
         "paper",
         "definition of the network: paper, or released, the authors' code, of C1 and C3",
@@ -39,6 +41,16 @@ class Model:
         check=one_of("float32", "bfloat16"),
         identity=IF_SET,
     )
+    code: str = option(
+        "",
+        "16 hex digits of the SHA-256 of the file that holds a network of your own: filled in, and where it is given, the file must have it",
+        identity=IF_SET,
+    )
+
+    @property
+    def own(self) -> bool:
+        """Whether the network is one of the user's, MODULE:NAME."""
+        return ":" in self.name
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bsexp.models import convolutional, dense, normalisation
+from bsexp.models import convolutional, dense, normalisation, own
 from bsexp.models.normalisation import Ghost
 
 MODES = ("running", "batch")
@@ -67,14 +67,15 @@ def build(
     """Build a network by its name.
 
     Args:
-        name: a key of NETWORKS.
+        name: a key of NETWORKS, or MODULE:NAME, see `own`.
         image_shape: shape of one example, (height, width, channels).
         num_classes: number of logits.
         batch_norm_momentum: weight of the past in the running averages.
         variant: a key of NETWORKS[name].
         precision: in which it is trained, float32 or bfloat16.
     """
-    network = NETWORKS[name][variant](num_classes, batch_norm_momentum)
+    factory = own.load(name) if name not in NETWORKS else NETWORKS[name][variant]
+    network = factory(num_classes, batch_norm_momentum)
     trained = network
     if precision != "float32":
         trained = network.clone(dtype=jnp.dtype(precision))
@@ -83,7 +84,7 @@ def build(
     def init(key: jax.Array) -> tuple[Any, Any]:
         inputs = jnp.zeros((2, *image_shape))
         variables = network.init(key, inputs, normalisation.whole(2), None)
-        return variables["params"], variables["statistics"]
+        return variables["params"], variables.get("statistics", {})
 
     def train(
         parameters: Any,
@@ -96,7 +97,7 @@ def build(
             *(trained, parameters, statistics, inputs, ghost, keys),
             mutable=["statistics"],
         )
-        return logits, updated["statistics"]
+        return logits, updated.get("statistics", {})
 
     def observe(parameters: Any, statistics: Any, inputs: jax.Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, statistics)
@@ -105,7 +106,7 @@ def build(
             *(forgetful, parameters, nothing, inputs, ghost, None),
             mutable=["statistics"],
         )
-        return found["statistics"]
+        return found.get("statistics", {})
 
     def apply(
         parameters: Any, statistics: Any, inputs: jax.Array, mode: str
@@ -137,5 +138,7 @@ def image_error(name: str, variant: str, image_shape: tuple[int, ...]) -> str:
     return f"needs images of at least {least} x {least}, not {' x '.join(map(str, image_shape))}"
 
 
+own_code = own.code
+own_error = own.error
 interpolate_statistics = normalisation.interpolate_statistics
 pool_statistics = normalisation.pool_statistics

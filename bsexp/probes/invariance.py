@@ -44,20 +44,36 @@ def rescaled(point: Point, factor: float) -> Point:
         point: a trained point; what its optimizer knows belongs to the old scale and is left out.
         factor: c, at least 1: below it no running variance could stand for a small one.
 
+    Raises:
+        ValueError: the network has no batch norm.
+
     Source: Dinh et al. 2017, arXiv:1703.04933, of ReLU networks; here with the scale that batch norm leaves free.
     """
-    parameters, statistics = dict(point.parameters), dict(point.statistics)
-    for name, averages in statistics.items():
-        layer = parameters[name]
-        moved = {key: factor * layer[key] for key in ("kernel", "bias")}
-        parameters[name] = {**layer, **moved}
-        variance = factor**2 * (averages["variance"] + EPSILON) - EPSILON
-        statistics[name] = {
-            "mean": factor * averages["mean"],
-            "variance": jnp.maximum(variance, 0),
-        }
+    if not point.statistics:
+        raise ValueError("there is no batch norm that could take a factor out again")
+    parameters, statistics = _rescaled(point.parameters, point.statistics, factor)
     return point._replace(
         parameters=parameters, statistics=statistics, preconditioner=None, descent=None
+    )
+
+
+def _rescaled(parameters: Any, statistics: Any, factor: float) -> tuple[Any, Any]:
+    """Rescale the layers that have statistics, wherever in the network they are."""
+    if "variance" in statistics:
+        moved = {key: factor * parameters[key] for key in ("kernel", "bias")}
+        variance = factor**2 * (statistics["variance"] + EPSILON) - EPSILON
+        averages = {
+            "mean": factor * statistics["mean"],
+            "variance": jnp.maximum(variance, 0),
+        }
+        return {**parameters, **moved}, averages
+    both = {
+        name: _rescaled(parameters[name], inner, factor)
+        for name, inner in statistics.items()
+    }
+    return (
+        {**parameters, **{name: layer for name, (layer, _) in both.items()}},
+        {name: averages for name, (_, averages) in both.items()},
     )
 
 

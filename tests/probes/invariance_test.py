@@ -81,6 +81,28 @@ def test_a_unit_without_variance_keeps_its_output_in_mode_running():
     np.testing.assert_allclose(after, before, rtol=1e-4)
 
 
+def test_layers_within_blocks_are_found_and_a_network_without_any_is_refused():
+    model = models.build("probes.nested:Nested", (4, 4, 1), 10, 0.9)
+    images = jax.random.uniform(jax.random.key(2), (20, 4, 4, 1))
+    point = point_of(model, images)
+    there = invariance.rescaled(point, 8)
+    for mode in models.MODES:
+        before = model.apply(point.parameters, point.statistics, images, mode)
+        after = model.apply(there.parameters, there.statistics, images, mode)
+        assert jnp.abs(before).max() > 0.1
+        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-3)
+    old, new = (
+        each.parameters["Block_1"]["NormalisedDense_0"] for each in (point, there)
+    )
+    np.testing.assert_array_equal(new["kernel"], 8 * old["kernel"])
+    np.testing.assert_array_equal(new["scale"], old["scale"])
+    np.testing.assert_array_equal(
+        there.parameters["Dense_0"]["kernel"], point.parameters["Dense_0"]["kernel"]
+    )
+    with pytest.raises(ValueError, match="no batch norm"):
+        invariance.rescaled(point._replace(statistics={}), 8)
+
+
 @pytest.fixture(scope="module")
 def bench(mnist):
     data = dataclasses.replace(
