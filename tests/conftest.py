@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -11,6 +13,15 @@ from bsexp.data import sources
 ROOT = Path(__file__).parent.parent
 # Meshes of up to eight devices; a program that a test starts has those of the machine.
 jax.config.update("jax_num_cpu_devices", 8)
+# What was compiled, until the tests end: many compile the same, a quarter of engine_test's time. Each worker has a
+# folder of its own, since JAX does not write a file at one stroke. It is asked for once, at the first program.
+PROGRAMS = Path(tempfile.mkdtemp(prefix="bsexp-tests-"))
+jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+def pytest_unconfigure():
+    shutil.rmtree(PROGRAMS)
 
 
 @pytest.fixture(scope="session")
