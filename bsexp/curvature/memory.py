@@ -82,21 +82,24 @@ def linearisation_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> int:
     Returns:
         Bytes on one device.
     """
-    return operator.bytes_of(_linearisation(loss, x, chunk))
+    return operator.bytes_of(_linearisation(_gradient(loss), x, chunk))
 
 
-def _linearisation(loss: operator.Loss, x: Pytree, chunk: Pytree) -> Pytree:
+def _gradient(loss: operator.Loss) -> Partial:
+    return Partial(operator.gradient, operator.as_partial(loss))
+
+
+def _linearisation(field: Partial, x: Pytree, chunk: Pytree) -> Pytree:
     """Return the shapes and dtypes of a chunk's linearised gradient."""
-    field = Partial(operator.gradient, operator.as_partial(loss))
     linearise = functools.partial(mean.called, operator.linearise)
     return jax.eval_shape(linearise, chunk, field, x)
 
 
 def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, int, int]:
     """Return the bytes of one chunk's linearisation, and what making it and applying it take beside it."""
-    field = Partial(operator.gradient, operator.as_partial(loss))
+    field = _gradient(loss)
     making = mean.called.lower(operator.linearise, chunk, field, x)
-    linear = _linearisation(loss, x, chunk)
+    linear = _linearisation(field, x, chunk)
     applying = mean.called.lower(operator.apply, linear, x)
     return (
         operator.bytes_of(linear),
