@@ -35,14 +35,14 @@ def plan_items(
 
     Args:
         plan: the study.
-        tasks: at the end of training; pairs at the compared group's runs.
+        tasks: at the end of training; pairs at the compared group's runs, and some not at the baseline's.
         along: after each of config.measure.along.epochs; none of a pair.
     """
     epochs = sorted(plan.study.measure.along.epochs)
     listed = []
     for run in plan.runs:
         baseline = _baseline(plan, run)
-        for each in tasks:
+        for each in _of(plan, run, tasks):
             if each.pair and baseline is None:
                 continue
             partner = {"from": baseline.name} if each.pair else {}
@@ -51,7 +51,7 @@ def plan_items(
         listed += [
             Item(run, None, each, as_json(each.settings), epoch)
             for epoch in epochs
-            for each in along
+            for each in _of(plan, run, along)
         ]
     return listed
 
@@ -61,6 +61,12 @@ def needed_runs(missing: list[Item]) -> dict[str, config.Run]:
     return {
         run.name: run for item in missing for run in (item.run, item.baseline) if run
     }
+
+
+def _of(plan: door.Plan, run: config.Run, tasks: list[task.Task]) -> list[task.Task]:
+    """Return the tasks that the group of a run has: the baseline has not all."""
+    first = run.group in plan.study.compare[:1]
+    return [each for each in tasks if each.baseline or not first]
 
 
 def _baseline(plan: door.Plan, run: config.Run) -> config.Run | None:

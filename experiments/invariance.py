@@ -5,8 +5,8 @@ many parameters for one function, and sharpness tells them apart. Measures that 
 2021, arXiv:2102.11600.
 
 F1 on MNIST with ADAM, learning rate 1e-3, small batches (SB, 256) and large ones (LB, 10 % of the training set), from the
-same start. At each end, the layers in front of batch norm are scaled up by 2, 4 ... 64, and batch norm's running averages
-with them: every output stays what it was. At each scale, on 5 000 examples: the loss, Keskar's sharpness, the trace
+same start. At the end of LB, the layers in front of batch norm are scaled up by 2, 4 ... 64, and batch norm's running averages
+with them: every output stays what it was. There, and at both ends as trained, on 5 000 examples: the loss, Keskar's sharpness, the trace
 and the largest eigenvalue of the Hessian, the rise of the loss in SAM's ball and under noise, and the same two
 relative to |x|. A measure is fooled where LB has the larger value as trained and the smaller one once it is scaled up, SB as trained.
 

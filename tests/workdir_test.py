@@ -48,6 +48,22 @@ def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed
     assert (pair.baseline.group, pair.baseline.seed) == ("SB", 0)
 
 
+def test_what_the_baseline_does_not_have_is_measured_in_the_other_groups_alone():
+    others = [task.Task("others", {}, 1.0, lambda: None, baseline=False)]
+    measure = config.Measure(along=config.Along(epochs=(1,)))
+
+    def groups(**changes):
+        chosen = plan(measure=measure, **changes)
+        return {
+            (item.run.group, item.epoch)
+            for item in items.plan_items(chosen, others, others)
+        }
+
+    assert groups() == {("LB", None), ("LB", 1)}
+    both = {("SB", None), ("SB", 1)} | groups()
+    assert groups(compare=()) == both, "without a comparison there is no baseline"
+
+
 def test_a_measurement_is_missing_until_it_was_recorded_with_the_same_settings(
     tmp_path,
 ):

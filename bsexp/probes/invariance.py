@@ -18,7 +18,8 @@ MEASURED = (evaluation, sharpness, hessian, flatness)
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
     """List one task per factor: 1, for the point itself, and the powers of two up to 2^doublings.
 
-    Each measures what other probes do, with the settings that they have at the end of training.
+    Each measures what other probes do, with the settings that they have at the end of training. The baseline is
+    measured as trained: that is what the others are to look flatter than.
     """
     inner = [task for probe in MEASURED for task in probe.tasks(measure, examples)]
     factors = [2**power for power in range(measure.invariance.doublings + 1)]
@@ -28,6 +29,7 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
             {task.name: task.settings for task in inner},
             sum(task.cost for task in inner),
             functools.partial(_invariance, factor, inner),
+            baseline=factor == 1,
         )
         for factor in factors
     ]

@@ -50,6 +50,7 @@ class Task:
         cost: forward passes of one example.
         measure: (bench, point) -> measurement, or (bench, point, baseline) of a pair.
         pair: whether it measures a pair: only the compared group's runs, against the baseline of their seed.
+        baseline: whether the runs of the baseline, which the other groups are compared with, are measured.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Task:
     cost: float
     measure: Callable[..., Measurement]
     pair: bool = False
+    baseline: bool = True

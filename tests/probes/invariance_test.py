@@ -160,3 +160,5 @@ def test_the_cost_and_the_settings_are_those_of_all_that_is_measured():
         assert task.cost == sum(each.cost for each in inner)
         assert task.settings == {each.name: each.settings for each in inner}
         assert not task.pair
+        # The baseline is what the others are to look flatter than: as trained is enough.
+        assert task.baseline == (task.name == "invariance/1")
