@@ -166,7 +166,7 @@ def run(
             )
             known[member.name] = _estimate(member, known.get(member.name))
         studies = [_entry(each, known.get(each.name)) for each in members]
-        results.write_json(folder / collection.FILE, {**record, "studies": studies})
+        results.write_json(folder / results.COLLECTION, {**record, "studies": studies})
         answer = collection.build(folder)
     console.print(f"\n{answer}", markup=False, soft_wrap=True)
     console.print(f"Report: {folder / 'report.html'}", markup=False, soft_wrap=True)
@@ -215,7 +215,7 @@ def _entry(member: Member, estimated: Mapping[str, Any] | None) -> dict[str, Any
 
 def _estimates(folder: Path) -> dict[str, Any]:
     """Read the estimates that were made before, on whatever machine: the report does not depend on who rebuilds it."""
-    file = folder / collection.FILE
+    file = folder / results.COLLECTION
     studies = results.read_json(file, "studies")["studies"] if file.exists() else []
     return {each["name"]: each["estimate"] for each in studies if each["estimate"]}
 

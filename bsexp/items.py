@@ -56,6 +56,14 @@ def plan_items(
     return listed
 
 
+def kept_epochs(plan: door.Plan, groups: set[str]) -> tuple[int, ...]:
+    """Return the epochs after which the states of groups are measured, or another group begins with them."""
+    begun = {
+        run.base.start.epoch for run in plan.runs if run.base.start.group in groups
+    }
+    return tuple(sorted({*plan.study.measure.along.epochs, *begun} - {0}))
+
+
 def needed_runs(missing: list[Item]) -> dict[str, config.Run]:
     """Return the runs, by name, whose weights the measurements need: their own, and their baselines."""
     return {

@@ -5,6 +5,8 @@ A study's folder holds::
     study.json  env.json  summary.json  report.html  figures/
     runs/<name>-<8 hex>/  config.json env.json metrics.jsonl measurements.json status.json checkpoints/ snapshots/
 
+A collection's folder holds collection.json, report.html and the folder of each study.
+
 JSON is strict: a number that is not finite is written as null, and a sibling key
 ``<key>_flag`` says which one it was ("nan", "inf" or "-inf"; for lists, index -> flag).
 """
@@ -21,6 +23,8 @@ import pandas as pd
 SCHEMA = 1
 CURVES = "metrics.jsonl"  # a row an epoch
 SNAPSHOTS = "snapshots"  # states to be measured, by the number of epochs before them
+COLLECTION = "collection.json"
+ENDED = ("trained", "done")  # states of a run that was trained to its end
 
 
 class BrokenFileError(ValueError):
@@ -190,7 +194,7 @@ def finished_run(path: str | os.PathLike) -> dict[str, Any]:
             "no run is there; a run is a folder such as results/<study>/runs/<name>"
         )
     state = read_json(folder / "status.json", "state")["state"]
-    if state not in {"trained", "done"}:
+    if state not in ENDED:
         raise ValueError(f"the run has not finished; its state is {state}")
     if not has_weights(folder):
         raise ValueError(

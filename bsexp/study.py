@@ -17,6 +17,7 @@ from bsexp import (
     renewal,
     report,
     results,
+    sharing,
     workdir,
     workshop,
 )
@@ -229,6 +230,9 @@ def _compute(
     """Train and measure, seed by seed, so that pairs are complete as early as possible."""
     needed = items.needed_runs(missing)
     runs = [run for run in plan.runs if run.name in needed]
+    starts = [run.donor for run in runs if run.donor]
+    for said in sharing.take_over(place, plan, runs + starts):
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     work = sum(item.task.cost for item in missing) + sum(
         workshop.training_work(plan, run) for run in runs
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from bsexp import config, door, models, progress, workdir
+from bsexp import config, door, items, models, progress, workdir
 from bsexp.data import examples, sources
 from bsexp.probes import task
 from bsexp.probes.bench import Bench
@@ -71,7 +71,7 @@ class Workshop:
             rates=tuple(optim.rates(recipe.scaled_optimizer(each)) for each in cohort),
             folders=tuple(self._folder.weights_folder(each) for each in cohort),
             heard=self._heard,
-            kept=self._epochs_kept({each.group for each in cohort}),
+            kept=items.kept_epochs(self._plan, {each.group for each in cohort}),
             starts=tuple(map(self.start, cohort)) if run.donor else (),
             precise=self._precise(run, self._trainers[key]),
         )
@@ -116,15 +116,6 @@ class Workshop:
                 f"{run.group} seed {run.seed} has no whole snapshot of epoch {epoch}; the same command computes the run again"
             )
         return state
-
-    def _epochs_kept(self, groups: set[str]) -> tuple[int, ...]:
-        """Return the epochs after which the states of groups are measured, or another group begins with them."""
-        begun = {
-            run.base.start.epoch
-            for run in self._plan.runs
-            if run.base.start.group in groups
-        }
-        return tuple(sorted({*self._plan.study.measure.along.epochs, *begun} - {0}))
 
     def _precise(
         self, run: config.Run, where: trainer.Trainer

@@ -6,7 +6,6 @@ import pytest
 
 from bsexp import command, door, estimate, results
 from bsexp.collection import open_members
-from bsexp.report import collection
 
 TINY = """
 from ml_collections import ConfigDict
@@ -101,7 +100,7 @@ def test_a_collection_is_computed_once_and_rebuilt_to_the_same_bytes(
     first = command_line(*words)
     assert first.returncode == 0, first.stderr
     assert "1 of 3 studies have results here." in first.stdout
-    record = results.read_json(out / collection.FILE)
+    record = results.read_json(out / results.COLLECTION)
     estimates = {each["name"]: each["estimate"] for each in record["studies"]}
     assert estimates["tiny"] is None
     assert estimates["tiny:long"]["runs"] == 2

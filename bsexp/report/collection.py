@@ -13,7 +13,6 @@ from bsexp.report import folder, page, summary, verdicts
 from bsexp.report.folder import number, section
 from bsexp.report.vector import inline
 
-FILE = "collection.json"
 # Figure of the paper -> what it shows, and the figure of ours. The first concept sketch has no data.
 FIGURES = (
     (2, "Training and test accuracy per epoch", "training_curves"),
@@ -89,7 +88,9 @@ def build(workdir: str | PathLike) -> str:
         FileNotFoundError: there is no collection.json.
     """
     root = Path(workdir)
-    record = results.read_json(root / FILE, "name", "question", "source", "studies")
+    record = results.read_json(
+        root / results.COLLECTION, "name", "question", "source", "studies"
+    )
     members = [_member(root, entry) for entry in record["studies"]]
     rows = paper_rows(members)
     answer = _answer(rows, members)
@@ -128,7 +129,7 @@ def paper_rows(members: Sequence[Member]) -> list[verdicts.Row]:
 def read(workdir: str | PathLike) -> list[Member]:
     """Read a collection's studies as they are."""
     root = Path(workdir)
-    record = results.read_json(root / FILE, "studies")
+    record = results.read_json(root / results.COLLECTION, "studies")
     return [_member(root, entry) for entry in record["studies"]]
 
 
