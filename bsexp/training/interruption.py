@@ -30,7 +30,10 @@ def stoppable(start: Callable[[], int]) -> int:
 
 
 class Deferred:
-    """While this context is open, the first SIGINT or SIGTERM is only noted; a second one ends the program."""
+    """While this context is open, the first SIGINT or SIGTERM is only noted; a second one ends the program.
+
+    One that was noted and that nothing was raised for comes back when the context is left.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -41,9 +44,11 @@ class Deferred:
             self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.number is not None and kind is None:
+            signal.raise_signal(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         if self.number is not None:

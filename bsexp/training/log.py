@@ -37,6 +37,7 @@ class Log:
     Attributes:
         rows: of every run.
         failed: place of a run among the members -> what was wrong with its loss; its rows end there.
+        ended: places of the runs that ended well; the devices may go on with them beside others, their rows end too.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Log:
         self._engine, self._files, self._heard = mesh_engine, files, heard
         self._writes = processes.leads()
         self.failed: dict[int, FloatingPointError] = {}
+        self.ended: set[int] = set()
         self.rows = [_kept(file, done) for file in files]
         if self._writes:
             for file, rows in zip(files, self.rows, strict=True):
@@ -83,7 +85,7 @@ class Log:
         ]
         now = time.perf_counter()
         self._note_failures(portion, train)
-        well = [i for i in range(len(train)) if i not in self.failed]
+        well = self._going_on(len(train))
         self._tell([train[i] for i in well], portion.size, now - self._read)
         self._read = now
         if portion.held_out:
@@ -91,6 +93,9 @@ class Log:
             for i in well:
                 named = {name: found[i] for name, found in held_out.items()}
                 self._write(i, portion, {"train": train[i], **named})
+
+    def _going_on(self, number: int) -> list[int]:
+        return [i for i in range(number) if not (i in self.failed or i in self.ended)]
 
     def _tell(
         self, found: list[evaluation.Evaluation], size: int, seconds: float
@@ -103,8 +108,8 @@ class Log:
     def _note_failures(
         self, portion: Portion, train: list[evaluation.Evaluation]
     ) -> None:
-        for i, (loss, _) in enumerate(train):
-            if not math.isfinite(loss) and i not in self.failed:
+        for i in self._going_on(len(train)):
+            if not math.isfinite(loss := train[i].loss):
                 self.failed[i] = FloatingPointError(
                     f"the training loss is {loss} in epoch {portion.epoch.number + 1}: "
                     "try a smaller config.optimizer.learning_rate"

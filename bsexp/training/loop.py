@@ -188,7 +188,8 @@ class _Session:
         self._log = log.Log(job.trainer.engine, files, self._done, job.heard)
         # NOTE: what ended before is saved as it ended; precise statistics are not computed again.
         self._ends: dict[int, End] = {}
-        self._ends |= {i: members[i].state for i in self._over()}
+        for i in self._over():
+            self._end(i, members[i].state)
 
     def run(self) -> dict[int, End]:
         """Train to the end; return how each run ended, by its number in the job."""
@@ -263,7 +264,12 @@ class _Session:
         """End runs and save their last states, with precise statistics where these are asked for."""
         for i, state in self._to_measure(places).items():
             self._checkpoint(i, number, state)
-            self._ends[i] = jax.device_get(state)
+            self._end(i, jax.device_get(state))
+
+    def _end(self, i: int, state: step.State) -> None:
+        """End a run, whatever becomes of its place on the devices."""
+        self._ends[i] = state
+        self._log.ended.add(i)
 
     def _to_measure(self, places: list[int]) -> dict[int, step.State]:
         """Return the states of the runs that did not fail, with precise statistics where these are asked for."""

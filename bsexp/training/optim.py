@@ -16,6 +16,8 @@ from bsexp import config
 # The first two ask for more than a gradient at each update: the loss itself, or a line search. Rprop's learning rate
 # is only the size of its first step, so that no schedule could reach it.
 _LEFT_OUT = frozenset({"lbfgs", "polyak_sgd", "rprop", "scale_by_rprop"})
+# Others have the state of Optax's Adam too, with something else in it, or divide at times only (RAdam).
+_LIKE_ADAM = frozenset({"adam", "adamw", "lamb", "nadam", "nadamw"})
 
 
 class Optimizer(NamedTuple):
@@ -146,26 +148,28 @@ def argument(optimizer: config.Optimizer, name: str) -> Any:
 
 
 def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
-    """Return what Adam divides its steps by, sqrt(v / (1 - b2^t)) + eps, a pytree like the parameters.
+    """Return what Adam divides its steps by, sqrt(v / (1 - b2^t) + eps_root) + eps, a pytree like the parameters.
 
-    None for an optimizer that does not keep second moments as Adam does, and before the first update, when there are none.
+    None for an optimizer that does not divide as Adam does, and before the first update, when there are no second moments.
 
     Args:
         optimizer: its configuration, scaled as it trained.
         state: its state, of one run.
     """
-    kept = [
+    if optimizer.name not in _LIKE_ADAM:
+        return None
+    (kept,) = (
         each
         for each in jax.tree.leaves(
             state, is_leaf=lambda each: isinstance(each, optax.ScaleByAdamState)
         )
         if isinstance(each, optax.ScaleByAdamState)
-    ]
-    if len(kept) != 1 or "b2" not in catalogue()[optimizer.name] or not kept[0].count:
+    )
+    if not kept.count:
         return None
-    b2, eps = argument(optimizer, "b2"), argument(optimizer, "eps")
-    corrected = optax.tree.bias_correction(kept[0].nu, b2, kept[0].count)
-    return jax.tree.map(lambda v: jnp.sqrt(v) + eps, corrected)
+    b2, eps, root = (argument(optimizer, name) for name in ("b2", "eps", "eps_root"))
+    corrected = optax.tree.bias_correction(kept.nu, b2, kept.count)
+    return jax.tree.map(lambda v: jnp.sqrt(v + root) + eps, corrected)
 
 
 def error(optimizer: config.Optimizer) -> str:

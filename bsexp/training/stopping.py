@@ -1,5 +1,6 @@
 """When a run ends before its last epoch: a pure function of the rows that it has written."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def target(rows: Sequence[Row], train: config.Train) -> Row | None:
         return None
     sign = _sign(train.target_metric)
     return next(
-        (row for row in rows if sign * row[train.target_metric] >= sign * train.target),
+        (row for row in rows if _good(row, train.target_metric) >= sign * train.target),
         None,
     )
 
@@ -42,8 +43,15 @@ def _since_best(rows: Sequence[Row], metric: str) -> int:
     """Return the epochs since the best one, the first of equals."""
     if not rows:
         return 0
-    values = [_sign(metric) * row[metric] for row in rows]
+    values = [_good(row, metric) for row in rows]
     return len(values) - 1 - values.index(max(values))
+
+
+def _good(row: Row, metric: str) -> float:
+    """Return a value that is larger the better; what is not a number, in a file null, is worse than all."""
+    value = row[metric]
+    known = value is not None and not math.isnan(value)
+    return _sign(metric) * value if known else -math.inf
 
 
 def _sign(metric: str) -> int:

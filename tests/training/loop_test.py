@@ -236,12 +236,40 @@ def flip_a_bit(folder):
     file.write_bytes(content)
 
 
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_second_ctrl_c_is_not_waited_for():
-    with interruption.Deferred() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.number == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+    def twice():
+        with interruption.Deferred() as stop:
+            ctrl_c()
+            assert stop.number == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):  # the first one, on leaving
+        twice()
+
+
+def test_a_ctrl_c_that_nobody_acted_upon_comes_back_and_one_that_was_acted_upon_does_not():
+    left = []
+
+    def ignored():
+        with interruption.Deferred(), interruption.Deferred():
+            ctrl_c()
+            left.append("inner")
+
+    def told():
+        with interruption.Deferred() as stop:
+            ctrl_c()
+            raise interruption.Interrupted(stop.number)
+
+    with pytest.raises(KeyboardInterrupt):
+        ignored()
+    assert left == ["inner"]
+    with pytest.raises(interruption.Interrupted):
+        told()
 
 
 def test_a_finished_run_is_restored_and_not_trained(make_job, tmp_path):

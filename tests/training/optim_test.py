@@ -253,7 +253,10 @@ def test_arguments_that_optax_cannot_use_are_told_before_anything_starts(argumen
 def test_the_preconditioner_is_what_the_optimizer_divides_by(name):
     """After one step from zero, v / (1 - b2) = g^2, whatever b2 is; a penalty would be part of g, but no leaf is a kernel."""
     optimizer = config.Optimizer(
-        name, arguments={"b2": 0.9, "eps": 1e-3}, weight_decay=0.1, decay_mask="kernels"
+        name,
+        arguments={"b2": 0.9, "eps": 1e-3, "eps_root": 0.5},
+        weight_decay=0.1,
+        decay_mask="kernels",
     )
     built = optim.build(optimizer)
     parameters = {"w": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
@@ -261,10 +264,17 @@ def test_the_preconditioner_is_what_the_optimizer_divides_by(name):
     state = built.init(parameters, optim.rates(optimizer))
     _, state = built.update(gradient, state, parameters, 1.0)
     found = optim.preconditioner(optimizer, state)
-    assert_close(found, jax.tree.map(lambda leaf: leaf + 1e-3, parameters), 1e-5)
+    expected = jax.tree.map(lambda leaf: jnp.sqrt(leaf**2 + 0.5) + 1e-3, parameters)
+    assert_close(found, expected, 1e-5)
 
 
-def test_an_optimizer_without_second_moments_has_no_preconditioner():
-    optimizer = config.Optimizer(name="sgd", learning_rate=0.1)
-    state = optim.build(optimizer).init(START, optim.rates(optimizer))
+@pytest.mark.parametrize("name", ["sgd", "adamax", "adamaxw", "yogi", "radam"])
+def test_what_does_not_divide_by_second_moments_as_adam_does_has_no_preconditioner(
+    name,
+):
+    """Adamax keeps a largest gradient, Yogi another mean, in the state of Optax's Adam; RAdam divides at times."""
+    optimizer = config.Optimizer(name=name, learning_rate=0.1)
+    built = optim.build(optimizer)
+    state = built.init(START, optim.rates(optimizer))
+    _, state = built.update(START, state, START, 1.0)
     assert optim.preconditioner(optimizer, state) is None

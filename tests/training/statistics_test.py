@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training import cohorts, jobs
 
-from bsexp import config
+from bsexp import config, results
 from bsexp.models import normalisation
 from bsexp.training import loop, mesh, statistics
 
@@ -198,6 +198,9 @@ def test_runs_of_a_cohort_that_end_early_keep_theirs(make_job, mnist, tmp_path):
     expected = job.precise(spread(states), spread([np.int32(0), np.int32(1)]))
     for state, own in zip(states, expected, strict=True):
         same(state.statistics, own)
+    for folder, state in zip(job.folders, states, strict=True):
+        rows = results.read_rows(folder / results.CURVES)
+        assert rows[-1]["step"] == int(state.step), "no row of weights past its end"
     for found, state in zip(loop.train(job), states, strict=True):
         same(found, state)
 

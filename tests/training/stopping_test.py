@@ -1,5 +1,7 @@
 """When a run ends early, from its rows alone."""
 
+import math
+
 import pytest
 
 from bsexp import config
@@ -34,6 +36,11 @@ def test_by_default_nothing_ends_a_run():
         ([3, 2, 2, 2], True),
         ([3, 2, 2.5, 1.9], False),
         ([], False),
+        ([3, 2, math.inf, math.nan], True),
+        ([3, math.nan, math.inf, 2.5], False),
+        # As rows come back from their file.
+        ([3, None, None, 2.5], False),
+        ([3, None, None], True),
     ],
 )
 def test_patience_counts_the_epochs_without_a_new_best(losses, ends):
@@ -57,6 +64,7 @@ def test_a_target_is_the_first_row_that_reaches_it():
     assert stopping.target(found, loss)["step"] == 2
     assert stopping.reason(found, loss) == "target"
     assert stopping.reason(found[:2], loss) == ""
+    assert stopping.target(rows([None, math.nan, 1.5, 1]), loss)["step"] == 2
 
 
 def test_seconds_are_those_of_all_sessions():
