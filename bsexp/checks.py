@@ -76,6 +76,10 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         for name in names
         if name not in valid
     ]
+    if study.first_seed + study.seeds > 2**31:
+        errors.append(
+            f"config.first_seed={study.first_seed}: with config.seeds={study.seeds} the last seed would be above {2**31 - 1:,}"
+        )
     if study.compare and not len(study.compare) == len(set(study.compare)) == 2:
         errors.append(
             f"config.compare={study.compare}: must name two different groups, the baseline first"

@@ -5,7 +5,9 @@ such as "sharp_minima:F1". Each is a study of its own in a folder of its own. ``
 run here: their results are shown where they are there, otherwise what they would cost.
 """
 
+import re
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,12 +68,20 @@ class Member:
 def lead(
     settings: Mapping[str, Any], asked: command.Command, folder: Path, console: Console
 ) -> int:
-    """Show what a collection would cost where the command line asks for that, otherwise run it; raises as `run`."""
+    """Show what a collection would cost where the command line asks for that, otherwise run it.
+
+    Raises:
+        interruption.Interrupted: SIGINT or SIGTERM came; everything finished is saved.
+        door.ConfigError: a study is wrong, or a folder, or what is in it, cannot be used.
+    """
     members = open_members(settings, asked, folder)
     if asked.dry_run or asked.print_config:
         show(members, console, costs=asked.dry_run)
         return 0
-    return run(members, settings, asked, folder, console)
+    try:
+        return run(members, settings, asked, folder, console)
+    except (OSError, results.BrokenFileError) as error:
+        raise door.ConfigError([str(error)]) from error
 
 
 def open_members(
@@ -98,7 +108,13 @@ def open_members(
         )
     members = []
     for kind in ("studies", "estimated"):
-        for name in settings.get(kind, ()):
+        names = settings.get(kind, ())
+        if not _are_names(names):
+            errors.append(
+                f"config.{kind}={names!r}: must be a tuple of names of experiments beside this one, such as ('sharp_minima:F1',)"
+            )
+            continue
+        for name in names:
             try:
                 members.append(
                     _open(name, asked.experiment, folder, run=kind == "studies")
@@ -140,7 +156,9 @@ def run(
 
     Raises:
         interruption.Interrupted: SIGINT or SIGTERM came; everything finished is saved.
-        door.ConfigError: a folder, or what is in it, cannot be used.
+        door.ConfigError: the folder of a study, or what is in it, cannot be used.
+        OSError: the collection's folder cannot be used.
+        results.BrokenFileError: what is in it is not what it should be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = {
@@ -150,13 +168,15 @@ def run(
         "source": settings.get("source", ""),
         "command": f"python -m bsexp.main --config={_config(asked.experiment, asked.argument)}",
     }
-    code = 0
+    code, began = 0, None
     known = _estimates(folder)
     for member in members:
         console.print(f"\n{member.name}", markup=False, style="bold")
         if member.plan is not None:
             name = member.experiment.stem
-            code |= study.lead(member.plan, name, member.line, member.folder, console)
+            code |= study.lead(
+                member.plan, name, member.line, member.folder, console, began
+            )
         elif member.there:
             console.print("taken as it is", markup=False)
             build(member.folder)
@@ -168,9 +188,18 @@ def run(
         studies = [_entry(each, known.get(each.name)) for each in members]
         results.write_json(folder / results.COLLECTION, {**record, "studies": studies})
         answer = collection.build(folder)
+        began = time.perf_counter()
     console.print(f"\n{answer}", markup=False, soft_wrap=True)
     console.print(f"Report: {folder / 'report.html'}", markup=False, soft_wrap=True)
     return code
+
+
+def _are_names(names: Any) -> bool:
+    """Say whether these are experiments with their arguments: files of one folder, by their stems."""
+    return isinstance(names, tuple | list) and all(
+        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name.partition(":")[0])
+        for name in names
+    )
 
 
 def _open(name: str, beside: Path, folder: Path, *, run: bool) -> Member:
@@ -180,11 +209,7 @@ def _open(name: str, beside: Path, folder: Path, *, run: bool) -> Member:
     settings = command.load_settings(experiment, argument)
     place = folder / command.default_workdir(experiment, argument).name
     member = Member(name, experiment, place, settings, None, "")
-    data = {
-        "name": config.Data.name,
-        "dir": config.Data.dir,
-        **settings.get("data", {}),
-    }
+    data = _data(settings)
     if not run:
         reason = f"needs the data set {data['name']} and more time than there was: {member.line}"
         return replace(member, reason=reason)
@@ -195,6 +220,8 @@ def _open(name: str, beside: Path, folder: Path, *, run: bool) -> Member:
             f"the data set {data['name']} is not prepared; see scripts/prepare_data.py"
         )
         return replace(member, reason=reason)
+    except (ValueError, OSError):
+        pass  # it is there and cannot serve: the door says why
     return replace(member, plan=door.open_study(settings, (), study.catalogue()))
 
 
@@ -223,8 +250,15 @@ def _estimates(folder: Path) -> dict[str, Any]:
 def _estimate(
     member: Member, old: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    if member.settings["data"]["name"] not in keskar2017.DATA:
+    if _data(member.settings)["name"] not in keskar2017.DATA:
         return None
     plan = estimate.plan(member.settings)
-    same = old and old["names"] == [each.name for each in plan.runs]
+    now = estimate.VERSION, [each.name for each in plan.runs]
+    same = old and (old.get("version"), old["names"]) == now
     return old if same else estimate.estimate(plan)
+
+
+def _data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data set of a study's configuration, and its folder."""
+    given = settings.get("data", {})
+    return {"name": config.Data.name, "dir": config.Data.dir, **given}

@@ -43,6 +43,7 @@ def open_study(
         ConfigError: with every error found, each as ``config.field=value: what it must be``.
     """
     errors: list[str] = []
+    overrides = tuple(overrides)
     merged = _apply(settings, overrides, errors)
     if merged.get("run"):
         merged = _of_run(merged, catalogue, errors)
@@ -55,6 +56,9 @@ def open_study(
     sizes = checks.check_bases(merged, study, bases, catalogue, errors)
     errors += checks.check_starts(merged, bases, sizes, catalogue)
     errors += checks.check_study(study, catalogue)
+    wrong = {error.partition("=")[0] for error in errors}
+    fine = [each for each in overrides if f"config.{each[0]}" not in wrong]
+    errors += _without_effect(fine, study.groups)
     if errors:
         raise ConfigError(tuple(dict.fromkeys(errors)))
     study = _with_code(study, catalogue)
@@ -63,6 +67,29 @@ def open_study(
     runs = tuple(_run(name, seed, sizes, bases) for seed in seeds for name in bases)
     _check_distinct(runs[: len(bases)])
     return Plan(study, runs)
+
+
+def _without_effect(
+    overrides: Iterable[tuple[str, str]], groups: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield what is wrong with overrides that every group lays something over."""
+    for key, value in overrides:
+        path = key.split(".")
+        if path[0] in BASE_FIELDS and all(
+            _sets(each, path) for each in groups.values()
+        ):
+            names = ", ".join(groups)
+            yield f"config.{key}={value}: every group sets it; say config.groups.NAME.{key}, NAME being one of {names}"
+
+
+def _sets(group: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not isinstance(group, Mapping):
+            return True
+        if name not in group:
+            return False
+        group = group[name]
+    return True
 
 
 def _run(

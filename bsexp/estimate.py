@@ -5,14 +5,18 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bsexp import door, dry_run, environment, keskar2017, study, workshop
+from bsexp import config, door, dry_run, environment, keskar2017, study, workshop
 from bsexp.data import sources
 from bsexp.training import footprint, mesh, recipe
+
+# Of the way in which the rate is found: estimates of another are made again. 2: the rate of timed updates.
+VERSION = 2
 
 
 def plan(settings: Mapping[str, Any]) -> door.Plan:
     """Open a study on a data set of the paper, by the paper's sizes."""
-    known = keskar2017.DATA[settings["data"]["name"]]
+    name = settings.get("data", {}).get("name", config.Data.name)
+    known = keskar2017.DATA[name]
     catalogue = dataclasses.replace(
         study.catalogue(), training_examples=lambda _data: known.train
     )
@@ -26,8 +30,8 @@ def estimate(opened: door.Plan) -> dict[str, Any]:
         opened: from `plan`.
 
     Returns:
-        ``{"names", "runs", "flops", "machine": {"cpu", "cores", "rate"}}``: names of the runs, their number, operations,
-        and operations a second that updates of its networks reach here, timed.
+        ``{"version", "names", "runs", "flops", "machine": {"cpu", "cores", "rate"}}``: `VERSION`, names of the runs, their
+        number, operations, and operations a second that updates of its networks reach here, timed.
     """
     name = opened.study.data.name
     known = keskar2017.DATA[name]
@@ -38,6 +42,7 @@ def estimate(opened: door.Plan) -> dict[str, Any]:
     work = [*_training(opened, found), *_measuring(opened, found)]
     flops = sum(each for each, _ in work)
     return {
+        "version": VERSION,
         "names": [run.name for run in opened.runs],
         "runs": len(opened.runs),
         "flops": flops,

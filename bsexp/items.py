@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bsexp import config, door, results
@@ -29,20 +29,22 @@ class Item:
 
 
 def plan_items(
-    plan: door.Plan, tasks: list[task.Task], along: list[task.Task]
+    plan: door.Plan,
+    tasks: Callable[[config.Run], tuple[list[task.Task], list[task.Task]]],
 ) -> list[Item]:
     """List every measurement of a study, run by run.
 
     Args:
         plan: the study.
-        tasks: at the end of training; pairs at the compared group's runs, and some not at the baseline's.
-        along: after each of config.measure.along.epochs; none of a pair.
+        tasks: run -> its tasks at the end of training, and those after each of config.measure.along.epochs, none of a
+            pair. Pairs are measured at the compared group's runs, and some tasks not at the baseline's.
     """
     epochs = sorted(plan.study.measure.along.epochs)
     listed = []
     for run in plan.runs:
         baseline = _baseline(plan, run)
-        for each in _of(plan, run, tasks):
+        last, along = (_of(plan, run, each) for each in tasks(run))
+        for each in last:
             if each.pair and baseline is None:
                 continue
             partner = {"from": baseline.name} if each.pair else {}
@@ -51,7 +53,7 @@ def plan_items(
         listed += [
             Item(run, None, each, as_json(each.settings), epoch)
             for epoch in epochs
-            for each in _of(plan, run, along)
+            for each in along
         ]
     return listed
 

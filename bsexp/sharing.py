@@ -14,7 +14,8 @@ def take_over(
     """Copy runs that have not begun here and ended there, with their evidence; say for each from where.
 
     A run's name holds the hash of all that decides its numbers, so runs of one name are one run. Its measurements stay:
-    each study measures with settings of its own.
+    each study measures with settings of its own. A run that begins with another's weights is trained here, so that it
+    and that one belong together.
 
     Args:
         place: the study's folder. Only one in a collection's folder takes anything over: elsewhere an empty folder
@@ -24,15 +25,25 @@ def take_over(
     """
     others = [] if plan.study.run else _others(place.folder)
     for run in runs:
-        if place.run_folder(run).exists():
+        if _begun(place.run_folder(run)) or (run.donor and run.base.start.epoch):
             continue
         epochs = items.kept_epochs(plan, {run.group})
-        for study in others:
-            source = study / "runs" / run.name
-            if _ended(source) and {*epochs} <= {*results.kept_epochs(source)}:
-                _copy(source, place.run_folder(run), epochs, study.name)
-                yield f"{run.group} seed {run.seed}: trained by {study.name} already, taken over from {source}"
-                break
+        source = next(
+            (
+                there
+                for there in (study / "runs" / run.name for study in others)
+                if _ended(there) and not _missing(there, epochs)
+            ),
+            None,
+        )
+        if source:
+            trained_by = _copy(source, place.run_folder(run), epochs)
+            yield f"{run.group} seed {run.seed}: trained by {trained_by} already, taken over from {source}"
+
+
+def _begun(run: Path) -> bool:
+    """Say whether a run has been trained here, or has been set aside so that it is computed again."""
+    return run.exists() or any(run.parent.glob(f"{run.name}.before-*"))
 
 
 def _others(folder: Path) -> list[Path]:
@@ -52,19 +63,27 @@ def _ended(run: Path) -> bool:
     return results.read_json(status, "state")["state"] in results.ENDED
 
 
-def _copy(source: Path, target: Path, epochs: tuple[int, ...], study: str) -> None:
+def _missing(run: Path, epochs: tuple[int, ...]) -> set[int]:
+    """Return the epochs that a run came to without keeping its state."""
+    rows = results.read_rows(run / results.CURVES)
+    last = rows[-1]["epoch"] if rows else 0
+    return {each for each in epochs if each <= last} - {*results.kept_epochs(run)}
+
+
+def _copy(source: Path, target: Path, epochs: tuple[int, ...]) -> str:
+    """Copy a run; return the name of the study that trained it."""
     # NOTE: a run is there whole or not at all, whenever this is killed.
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shutil.copyfile(source / results.CURVES, partial / results.CURVES)
     shutil.copytree(source / "checkpoints", partial / "checkpoints")
-    for epoch in epochs:
+    for epoch in {*epochs} & {*results.kept_epochs(source)}:
         kept = Path(results.SNAPSHOTS, str(epoch))
         shutil.copytree(source / kept, partial / kept)
-    evidence = results.read_json(source / "env.json", "seconds")
-    seconds = {**evidence["seconds"], "measuring": 0.0}
-    results.write_json(
-        partial / "env.json", {**evidence, "trained_by": study, "seconds": seconds}
-    )
+    found = results.read_json(source / "env.json", "seconds")
+    evidence = {"trained_by": source.parent.parent.name, **found}
+    evidence["seconds"] = {**found["seconds"], "measuring": 0.0}
+    results.write_json(partial / "env.json", evidence)
     partial.rename(target)
+    return evidence["trained_by"]

@@ -1,5 +1,6 @@
 """A study: what is missing is computed, what is there is reused."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bsexp import (
 )
 from bsexp.catalogue import Catalogue
 from bsexp.data import examples, sources
+from bsexp.probes import task
 from bsexp.report import curvature, tables
 from bsexp.training import optim, processes, recipe, scaling, schedules, timeline
 
@@ -82,14 +84,19 @@ def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
 def wanted(
     plan: door.Plan, described: sources.Description | None = None
 ) -> list[items.Item]:
-    """List every measurement of a study, on its data set or on one as described."""
-    found, measure = described or examples.describe(plan.study.data), plan.study.measure
-    sizes = {"train": found.train_examples, "test": found.test_examples}
-    return items.plan_items(
-        plan,
-        probes.tasks(measure.probes, measure, sizes),
-        probes.tasks(measure.along.probes, measure, sizes),
-    )
+    """List every measurement of a study, on its runs' data sets or on one as described."""
+    measure = plan.study.measure
+
+    @functools.cache
+    def of(data: config.Data) -> tuple[list[task.Task], list[task.Task]]:
+        found = described or examples.describe(data)
+        sizes = {"train": found.train_examples, "test": found.test_examples}
+        return (
+            probes.tasks(measure.probes, measure, sizes),
+            probes.tasks(measure.along.probes, measure, sizes),
+        )
+
+    return items.plan_items(plan, lambda run: of(run.base.data))
 
 
 def run(
@@ -99,6 +106,7 @@ def run(
     folder: Path,
     console: Console,
     line: processes.Line,
+    began: float | None,
 ) -> int:
     """Compute what is missing of a study, then write and print its report.
 
@@ -109,6 +117,7 @@ def run(
         folder: the study's folder.
         console: where to print.
         line: to the processes that train with this one.
+        began: when its time began, of ``time.perf_counter``; None: with the program.
 
     Returns:
         0, or 1 where a run failed.
@@ -118,7 +127,7 @@ def run(
         workdir.FolderError: another process works in ``folder``.
     """
     with workdir.locked(folder):
-        place = workdir.Workdir(folder, plan, name, command)
+        place = workdir.Workdir(folder, plan, name, command, began)
         asked = wanted(plan)
         for said in (*place.differences(), *renewal.renew(place, asked)):
             console.print(said, highlight=False, markup=False, soft_wrap=True)
@@ -146,7 +155,12 @@ def run(
 
 
 def lead(
-    plan: door.Plan, name: str, command: str, folder: Path, console: Console
+    plan: door.Plan,
+    name: str,
+    command: str,
+    folder: Path,
+    console: Console,
+    began: float | None = None,
 ) -> int:
     """Run a study as the leading process, or the only one, and tell the others when it has ended.
 
@@ -159,7 +173,7 @@ def lead(
     line = processes.Line()
     code = 1  # of an error
     try:
-        code = run(plan, name, command, folder, console, line)
+        code = run(plan, name, command, folder, console, line, began)
     except (OSError, workdir.FolderError, results.BrokenFileError) as error:
         raise door.ConfigError([str(error)]) from error
     finally:

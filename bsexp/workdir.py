@@ -68,7 +68,15 @@ def now() -> str:
 class Workdir:
     """The files of one study, as described in `bsexp.results`."""
 
-    def __init__(self, folder: Path, plan: door.Plan, name: str, command: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: door.Plan,
+        name: str,
+        command: str,
+        began: float | None = None,
+    ) -> None:
+        """Open a folder; its time counts from ``began``, of ``time.perf_counter``, or from the program's start."""
         self.folder = folder
         study = plan.study
         runs = [
@@ -92,7 +100,7 @@ class Workdir:
             "runs": runs,
         }
         self._measured = Path(study.run) if study.run else None
-        self._counted = bsexp.STARTED
+        self._counted = bsexp.STARTED if began is None else began
         file = folder / "study.json"
         self._old = results.read_json(file, *STUDY_KEYS) if file.exists() else {}
 

@@ -196,5 +196,4 @@ def training_work(plan: door.Plan, run: config.Run) -> float:
     if plan.study.run:
         return 0.0
     found = examples.training_examples(run.base.data)
-    last = recipe.epochs(run, found)[-1]
-    return TRAINING * (last.seen + last.steps * last.batch)
+    return TRAINING * recipe.epochs(run, found)[-1].seen_after

@@ -6,7 +6,7 @@ Sharp Minima", ICLR 2017, arXiv:1609.04836; Tables 2 to 4 and Figures 2 to 7.
 A collection: its studies are run one after the other, each in a folder of its own below results/keskar2017, and one report,
 results/keskar2017/report.html, says for every pair of cells whether it was reproduced, by a rule that stands on it. What is there
 is reused, so that with the committed results the command trains nothing; a run that several studies have is trained by the
-first of them. Cifar10, fashion_mnist, timit_like and
+first of them that keeps the states which the others measure. Cifar10, fashion_mnist, timit_like and
 cifar100_like are prepared with scripts/prepare_data.py; a study whose data set is not there is listed as not run here, and so
 are the networks that two CPU cores would train for days, with their estimated hours.
 

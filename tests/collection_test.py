@@ -81,6 +81,42 @@ def test_all_errors_of_all_studies_are_told_at_once(experiments, tmp_path):
     assert len(errors) == 4
 
 
+@pytest.mark.parametrize("names", ["tiny", ("sub/tiny",), (1,), ("",), {"tiny": 1}])
+def test_what_names_no_experiments_is_told(experiments, tmp_path, names):
+    for kind in ("studies", "estimated"):
+        with pytest.raises(door.ConfigError) as caught:
+            open_members({"question": "?", kind: names}, asked(experiments), tmp_path)
+        assert caught.value.errors[0].startswith(f"config.{kind}=")
+
+
+def test_a_data_set_that_is_there_and_cannot_serve_is_told_by_the_door(
+    experiments, tmp_path, monkeypatch
+):
+    folder = tmp_path / "data/nowhere/1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{")
+    (folder / "features.json").write_text("{")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    settings = {"question": "?", "studies": ("tiny:absent",)}
+    with pytest.raises(
+        door.ConfigError, match=r"tiny:absent: config\.data\.name=nowhere: "
+    ):
+        open_members(settings, asked(experiments), tmp_path)
+
+
+def test_a_folder_that_cannot_be_used_is_told(experiments, tmp_path, command_line):
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/collection.json").write_text("{")
+    for name in ("file", "broken"):
+        done = command_line(
+            f"--config={experiments / 'all.py'}", f"--workdir={tmp_path / name}"
+        )
+        assert done.returncode == 2
+        assert name in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_several_processes_are_refused(experiments, tmp_path):
     place = ("--coordinator=here:1", "--processes=2", "--process=0")
     with pytest.raises(door.ConfigError, match="runs in one process"):

@@ -168,6 +168,7 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("optimizer.arguments.b1", "1e400", "config.optimizer.arguments.b1=inf: must be text, a finite number"),
         ("seeds", "99999999999999999999", "config.seeds=99999999999999999999: must be at most 10000"),
         ("first_seed", "4294967296", "config.first_seed=4294967296: must be at most 2147483647"),
+        ("first_seed", "2147483646", "config.first_seed=2147483646: with config.seeds=3 the last seed would be above 2,147,483,647"),
         ("reference.values", "{'XB': {}}", "config.reference.values=XB: unknown group"),
         ("reference.values", "{'SB': {'test_accuracy': 0.98}}", "config.reference.values: must hold (mean, standard deviation)"),
         ("groups", "5", "config.groups=5: must be a mapping"),
@@ -176,6 +177,19 @@ def test_settings_that_were_passed_in_are_left_alone():
 def test_each_bad_value_is_named_with_what_it_must_be(path, text, message):
     found = errors((path, text))
     assert any(line.startswith(message) for line in found), found
+
+
+def test_an_override_must_be_taken_by_some_group():
+    groups = {"SB": {"train": {"epochs": 2}}, "LB": {"batch": {"size": 100}}}
+    some = {**SETTINGS, "groups": groups}
+    for path in ("train.epochs", "batch.size", "optimizer.learning_rate"):
+        opened((path, "1"), settings=some)
+    all_set = {**groups, "LB": {"train": {"epochs": 3}}}
+    every = {**SETTINGS, "groups": all_set}
+    assert errors(("train.epochs", "1"), settings=every) == [
+        "config.train.epochs=1: every group sets it; say config.groups.NAME.train.epochs, NAME being one of SB, LB"
+    ]
+    opened(("groups.LB.train.epochs", "1"), settings=every)
 
 
 def test_all_errors_come_at_once_and_none_twice():

@@ -57,6 +57,11 @@ TINY = (
             ["config.groups.SB.batch.ghost=100: must divide the batch of 256 examples; nearest that do: 64 and 128"],
         ),
         ([EXPERIMENT, "--config.train.patience=3"], ["config.train.monitor: there is none while config.data.validation_size is 0"]),
+        (["--config=experiments/batch_size_sweep.py:smoke", "--config.batch.size=512"], ["config.batch.size=512: every group sets it; say config.groups.NAME.batch.size"]),
+        (
+            [EXPERIMENT, "--config.train.epochs=40000"],
+            ["2,400,000,000 examples would be seen, and a run counts up to", "2,396,160,000 examples would be seen"],
+        ),
         ([EXPERIMENT, "--config.execution.engine=xmap"], ["config.execution.engine=xmap: must be jit or pmap"]),
         ([EXPERIMENT, "--config.optimizer.learning_rate=nan"], ["config.optimizer.learning_rate=nan: must be a finite number"]),
     ],

@@ -154,6 +154,40 @@ def test_only_a_folder_of_the_collection_takes_over_and_only_whole_runs(
     assert taken(root / "three", experiments) == [], "no collection"
 
 
+def test_a_run_that_was_set_aside_is_computed_again_and_not_taken_over_again(
+    computed, experiments, tmp_path
+):
+    """Its copy was damaged, say, and so may be what it was copied from."""
+    root = tmp_path / "copy"
+    shutil.copytree(computed[0], root)
+    target = run_folder(root / "tiny-more", "SB")
+    target.rename(target.with_name(f"{target.name}.before-0"))
+    assert taken(root / "tiny-more", experiments, "more") == []
+
+
+def test_a_run_that_was_taken_over_twice_names_the_study_that_trained_it(
+    computed, experiments, tmp_path
+):
+    root = tmp_path / "copy"
+    shutil.copytree(computed[0], root)
+    shutil.rmtree(root / "tiny")
+    for name in ("tiny-along", "tiny-again", "tiny-warm"):
+        shutil.rmtree(root / name)
+    place, plan = opened(root / "fresh", experiments, "")
+    lines = list(sharing.take_over(place, plan, plan.runs))
+    assert ["trained by tiny already" in line for line in lines] == [True, True]
+    evidence = results.read_json(place.run_folder(plan.runs[0]) / "env.json")
+    assert evidence["trained_by"] == "tiny"
+
+
+def test_a_run_that_begins_with_another_is_trained_where_that_one_is(
+    computed, experiments, tmp_path
+):
+    root = tmp_path / "copy"
+    shutil.copytree(computed[0], root)
+    assert taken(root / "warmer", experiments, "warm") == ["SB"]
+
+
 def test_a_copy_that_was_cut_off_is_made_again(computed, experiments, tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(computed[0], root)

@@ -12,6 +12,10 @@ TASKS = [
 ]
 
 
+def at_the_end(_run):
+    return TASKS, []
+
+
 def plan(**changes):
     study = dataclasses.replace(
         config.Study(seeds=2, compare=("SB", "LB"), groups={"SB": {}, "LB": {}}),
@@ -36,14 +40,14 @@ FOUND = task.Measurement({"m": 1.0}, {})
 def test_pairs_are_measured_at_the_compared_run_against_the_baseline_of_its_seed():
     found = [
         (item.run.group, item.run.seed, item.task.name)
-        for item in items.plan_items(plan(), TASKS, [])
+        for item in items.plan_items(plan(), at_the_end)
     ]
     assert [entry for entry in found if entry[2] == "pair"] == [
         ("LB", 0, "pair"),
         ("LB", 1, "pair"),
     ]
     assert len(found) == 6
-    pair = next(item for item in items.plan_items(plan(), TASKS, []) if item.task.pair)
+    pair = next(item for item in items.plan_items(plan(), at_the_end) if item.task.pair)
     assert pair.settings == {"from": pair.baseline.name}
     assert (pair.baseline.group, pair.baseline.seed) == ("SB", 0)
 
@@ -56,7 +60,7 @@ def test_what_the_baseline_does_not_have_is_measured_in_the_other_groups_alone()
         chosen = plan(measure=measure, **changes)
         return {
             (item.run.group, item.epoch)
-            for item in items.plan_items(chosen, others, others)
+            for item in items.plan_items(chosen, lambda _run: (others, others))
         }
 
     assert groups() == {("LB", None), ("LB", 1)}
@@ -67,7 +71,7 @@ def test_what_the_baseline_does_not_have_is_measured_in_the_other_groups_alone()
 def test_a_measurement_is_missing_until_it_was_recorded_with_the_same_settings(
     tmp_path,
 ):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
+    here, wanted = place(tmp_path), items.plan_items(plan(), at_the_end)
     here.open(ENVIRONMENT)
     here.open_run(wanted[0].run, ENVIRONMENT)
     here.record(wanted[0], FOUND, 1.0)
@@ -133,6 +137,17 @@ def test_a_session_that_is_killed_has_counted_its_total_as_far_as_its_parts(
     assert here.seconds() == {"total": 23.0, "training": 7.0, "measuring": 15.0}
 
 
+def test_a_study_after_another_in_one_program_does_not_count_its_time(
+    tmp_path, monkeypatch
+):
+    clock = types.SimpleNamespace(perf_counter=lambda: 50.0)
+    monkeypatch.setattr(workdir, "time", clock)
+    here = workdir.Workdir(tmp_path, plan(), "name", "command", began=40.0)
+    here.open(ENVIRONMENT)
+    here.add_seconds()
+    assert here.seconds()["total"] == 10.0
+
+
 def test_one_process_works_in_a_folder_at_a_time(tmp_path):
     with workdir.locked(tmp_path):
         second = workdir.locked(tmp_path)
@@ -184,7 +199,7 @@ def with_weights(here, *runs):
 
 
 def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp_path):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
+    here, wanted = place(tmp_path), items.plan_items(plan(), at_the_end)
     measure_everything(here, wanted)
     assert renewal.renew(here, wanted) == [], (
         "nothing is missing, so nothing is trained, so the weights are not needed"
@@ -209,7 +224,7 @@ def test_a_run_whose_weights_are_gone_is_not_mixed_with_a_new_training_of_it(tmp
 
 
 def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
+    here, wanted = place(tmp_path), items.plan_items(plan(), at_the_end)
     measure_everything(here, wanted)
     compared = next(item.run for item in wanted if item.task.pair)
     with_weights(here, compared)
@@ -225,7 +240,7 @@ def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
 
 
 def test_a_run_with_its_weights_is_only_measured(tmp_path):
-    here, wanted = place(tmp_path), items.plan_items(plan(), TASKS, [])
+    here, wanted = place(tmp_path), items.plan_items(plan(), at_the_end)
     measure_everything(here, wanted)
     with_weights(here, *plan().runs)
     changed = [
@@ -256,7 +271,7 @@ def test_a_study_file_that_is_something_else_is_named(tmp_path, content):
 
 def along(*epochs):
     chosen = config.Measure(along=config.Along(epochs=epochs))
-    return items.plan_items(plan(measure=chosen), TASKS[:1], TASKS[:1])
+    return items.plan_items(plan(measure=chosen), lambda _run: (TASKS[:1], TASKS[:1]))
 
 
 def trained(here, run, epochs, *kept, state="done"):

@@ -27,22 +27,21 @@ logger = logging.getLogger(__name__)
 
 
 def locate(root: Path, folder: Path, split: str) -> Path:
-    """Return the cache file of a split; its name holds a hash of the data set's metadata.
+    """Return the cache file of a split; its name holds a hash of the data set's metadata, and of its files' sizes and times.
 
     Args:
         root: the folder of the data sets.
         folder: the prepared data set, somewhere below ``root``.
         split: the split's name.
     """
-    metadata = b"".join(
-        (folder / name).read_bytes()
-        for name in (folders.INFO_FILE, folders.FEATURES_FILE)
-    )
-    identity = [
-        *folder.relative_to(root).parts,
-        split,
-        hashlib.sha256(metadata).hexdigest()[:8],
-    ]
+    digest = hashlib.sha256()
+    for name in (folders.INFO_FILE, folders.FEATURES_FILE):
+        digest.update((folder / name).read_bytes())
+    # A data set that was prepared anew may have the same metadata.
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        found = file.stat()
+        digest.update(f"{file.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    identity = [*folder.relative_to(root).parts, split, digest.hexdigest()[:8]]
     return root / FOLDER / f"{'-'.join(identity)}.npz"
 
 

@@ -22,6 +22,8 @@ from bsexp.training import (
 )
 from bsexp.training.timeline import Epoch
 
+_MOST_EXAMPLES = 2**31 - 1  # a run's state counts them in 32 bits
+
 
 def scaled_optimizer(run: config.Run) -> config.Optimizer:
     """Return the optimizer of a run at its batch size, by its scaling rule."""
@@ -68,7 +70,7 @@ def _lengths(base: config.Base, size: int, examples: int) -> dict[str, int]:
     return {
         "batch_size": size,
         "examples_per_epoch": batches.steps_per_epoch(examples, size) * size,
-        "total_examples": last.seen + last.steps * last.batch,
+        "total_examples": last.seen_after,
     }
 
 
@@ -97,6 +99,11 @@ def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
 
 def _check_division(base: config.Base, size: int, examples: int, devices: int) -> None:
     listed = timeline.timeline(base.batch, size, base.train, examples)
+    if (seen := listed[-1].seen_after) > _MOST_EXAMPLES:
+        raise bounds.FieldError(
+            "train.epochs",
+            f"{seen:,} examples would be seen, and a run counts up to {_MOST_EXAMPLES:,}",
+        )
     for each in {epoch.batch for epoch in listed}:
         divide(base, each, devices)
 

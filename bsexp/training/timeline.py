@@ -41,6 +41,11 @@ class Epoch(NamedTuple):
         """Updates of the run after it."""
         return self.first + self.steps
 
+    @property
+    def seen_after(self) -> int:
+        """Examples seen after it."""
+        return self.seen + self.steps * self.batch
+
     def updates(self, first: int, last: int) -> Updates:
         """Return its updates ``first`` to ``last`` - 1."""
         return Updates(self.number, self.batch, first, last)
