@@ -25,8 +25,9 @@ class NoiseScale:
             the trace: so few examples do not tell the gradient from 0. NaN where all gradients are equal.
         low: lower end of the confidence interval; infinite too where the denominator's estimate is so far below 0
             that noise seldom makes it so.
-        high: its upper end; infinite where the data do not exclude a denominator of 0. Where they do not even tell
-            the trace's sign, which only an indefinite H is likely to bring about, the interval is (-inf, inf).
+        high: its upper end; infinite where the data do not exclude a denominator of 0. Where the resamples do not even
+            tell the trace's sign, the interval is (-inf, inf), which says that nothing is known: with an indefinite H,
+            or where a few groups have nearly all the noise, though tr(Sigma) itself cannot be negative.
         trace_covariance: unbiased estimate of tr(Sigma), Sigma the covariance of the gradient of one example, or of
             tr(H Sigma), which may be negative.
         squared_gradient: unbiased estimate of |G|^2, G the mean gradient, or of G^T H G; may be negative.

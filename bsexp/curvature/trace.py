@@ -345,5 +345,10 @@ def _xtrace_mean(
         + (kept * precise.matmul(inner, kept)).sum(axis=0)
     )
     length = (w**2).sum(axis=1) - (kept**2).sum(axis=0)
-    rest = quadratic * (dimension - number + 1) / length
+    # Of a lower rank nothing is left beyond Q, and both are rounding.
+    rest = jnp.where(
+        whole,
+        quadratic * (dimension - number + 1) / jnp.where(whole, length, 1),
+        0,
+    )
     return (jnp.trace(inner) - (s * precise.matmul(inner, s)).sum(axis=0) + rest).mean()

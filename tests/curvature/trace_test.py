@@ -10,14 +10,14 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 def hutchinson(matrix, budget, seed=0, **more):
-    like = np.zeros(matrix.shape[0])
+    like = np.zeros(matrix.shape[0], matrix.dtype)
     return trace.hutchinson(
         matrices.operator(matrix), like, jax.random.key(seed), budget, **more
     )
 
 
 def hutchpp(matrix, budget, directions, seed=0, **more):
-    like = np.zeros(matrix.shape[0])
+    like = np.zeros(matrix.shape[0], matrix.dtype)
     return trace.hutchpp(
         matrices.operator(matrix),
         like,
@@ -29,7 +29,7 @@ def hutchpp(matrix, budget, directions, seed=0, **more):
 
 
 def xtrace(matrix, budget, repeats=4, seed=0):
-    like = np.zeros(matrix.shape[0])
+    like = np.zeros(matrix.shape[0], matrix.dtype)
     return trace.xtrace(
         matrices.operator(matrix),
         like,
@@ -118,6 +118,19 @@ def test_xtrace_is_the_mean_of_its_leave_one_out_estimates():
         sample = rest @ matrix @ rest * (dimension - number + 1) / (rest @ rest)
         expected.append(np.trace(basis.T @ matrix @ basis) + sample)
     np.testing.assert_allclose(got, np.mean(expected), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rank", "vectors"), [(9, 10), (3, 5), (3, 10)])
+def test_xtrace_of_an_operator_whose_rank_is_below_its_vectors_is_exact(
+    dtype, rank, vectors
+):
+    """A Gauss-Newton matrix of ten logits, say, does not see the vector of ones."""
+    roots = np.random.default_rng(0).standard_normal((10, rank))
+    matrix = (roots @ roots.T).astype(dtype)
+    found = xtrace(matrix, 2 * 4 * vectors)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(found.value, np.trace(matrix), rtol=tolerance)
 
 
 def test_the_trace_of_the_square_comes_from_the_same_products():
