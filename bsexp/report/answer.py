@@ -85,18 +85,22 @@ def _sharpness(
         return f"whether {compared} is sharper than {baseline} is not known, for no seed has {what} in both"
     values = [value for value in ratio["values"] if math.isfinite(value)]
     low, high = min(values), max(values)
+    seeds, everywhere, only = f"{len(values)} seeds", "at every seed", "the only seed"
+    if len(values) < len(ratio["values"]):
+        seeds = f"the {len(values)} of {len(ratio['values'])} seeds that have it"
+        everywhere, only = "wherever it has a value", f"{only} that has it"
     if low < 1 < high:
         verdict = f"the seeds disagree on whether {compared} is sharper than {baseline}"
-        return f"{verdict}: {what}, has ratios from {_times(low)} to {_times(high)} over {len(values)} seeds"
+        return f"{verdict}: {what}, has ratios from {_times(low)} to {_times(high)} over {seeds}"
     verdict = (
         "sharper than" if high > 1 else "flatter than" if low < 1 else "as sharp as"
     )
     how = f"{_times(ratio['mean'])} times as large"
     if len(values) == 1:
-        return f"{compared} is {verdict} {baseline} in the only seed ({what}, is {how}), and one seed cannot tell"
-    spread = f"from {_times(low)} to {_times(high)} over {len(values)} seeds"
+        return f"{compared} is {verdict} {baseline} in {only} ({what}, is {how}), and one seed cannot tell"
+    spread = f"from {_times(low)} to {_times(high)} over {seeds}"
     return (
-        f"{compared} is {verdict} {baseline} at every seed: {what}, is {how} ({spread})"
+        f"{compared} is {verdict} {baseline} {everywhere}: {what}, is {how} ({spread})"
     )
 
 

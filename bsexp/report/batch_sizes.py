@@ -15,6 +15,7 @@ from bsexp.report.look import COLOURS, LINES, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
 
 FEWEST = 3  # sizes that make a curve
+UNKNOWN = "one seed, or seeds without any spread, cannot tell"
 Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
 
 
@@ -50,18 +51,24 @@ def largest_without_loss(curve: Curve) -> int | None:
 
     The best has the highest mean; the test is Welch's, one-sided, at 5 %, and not corrected for the number of sizes.
     """
-    best = max(curve, key=lambda size: fmean(curve[size]))
-    p_values = {size: summary.welch(curve[best], curve[size]) for size in curve}
-    if math.isnan(p_values[best]):
-        return None
-    return max(size for size, p in p_values.items() if not p < LEVEL)
+    return max((size for size, p in _losses(curve) if p >= LEVEL), default=None)
 
 
 def smallest_above_first(curve: Curve) -> int | None:
     """Return the smallest batch size whose values are significantly above those of the smallest; None: there is none."""
-    first = min(curve)
-    above = [size for size in curve if summary.welch(curve[size], curve[first]) < LEVEL]
-    return min(above, default=None)
+    return min((size for size, p in _rises(curve) if p < LEVEL), default=None)
+
+
+def _losses(curve: Curve) -> list[tuple[int, float]]:
+    """Return (size, p-value) of being below the best; NaN where it cannot be told."""
+    best = max(curve, key=lambda size: fmean(curve[size]))
+    return [(size, summary.welch(curve[best], curve[size])) for size in curve]
+
+
+def _rises(curve: Curve) -> list[tuple[int, float]]:
+    """Return (size, p-value) of being above the smallest size; NaN where it cannot be told."""
+    first = curve[min(curve)]
+    return [(size, summary.welch(curve[size], first)) for size in curve]
 
 
 def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
@@ -143,14 +150,26 @@ def _draw(axes: Axes, label: str, curves: dict[str, Curve]) -> None:
 def _accuracy(curve: Curve) -> str:
     found = largest_without_loss(curve)
     if found is None:
-        return "one seed, or seeds without any spread, cannot tell where it falls"
-    if found == max(curve):
+        return f"{UNKNOWN} where it falls"
+    below = [size for size, p in _losses(curve) if p < LEVEL and size < found]
+    if found == max(curve) and not below:
         return f"not significantly below the best at any size up to {found:,}"
-    return f"{found:,} is the largest batch size not significantly below the best"
+    said = f"{found:,} is the largest batch size not significantly below the best"
+    return f"{said}; of the smaller ones {_listed(below)} is" if below else said
 
 
 def _sharpness(curve: Curve) -> str:
+    if all(math.isnan(p) for _, p in _rises(curve)):
+        return f"{UNKNOWN} where it rises"
     found = smallest_above_first(curve)
     if found is None:
         return f"at no batch size significantly above that of {min(curve):,}"
-    return f"{found:,} is the smallest batch size significantly above {min(curve):,}"
+    not_above = [size for size, p in _rises(curve) if p >= LEVEL and size > found]
+    said = f"{found:,} is the smallest batch size significantly above {min(curve):,}"
+    return (
+        f"{said}; of the larger ones {_listed(not_above)} is not" if not_above else said
+    )
+
+
+def _listed(sizes: list[int]) -> str:
+    return " and ".join(f"{size:,}" for size in sizes)

@@ -16,6 +16,9 @@ SECTIONS = (
 )
 MODES = {"running": "running averages", "batch": "statistics of the batch"}
 SEARCHES = {"lbfgsb": "L-BFGS-B", "sign_ascent": "sign ascent"}
+STALLED = (
+    0.1  # of what sign ascent found: less says that L-BFGS-B hardly left the point
+)
 
 _PLAIN = {
     "train_accuracy": ("Accuracy", "Training accuracy", "%", 100.0),

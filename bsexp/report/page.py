@@ -13,7 +13,7 @@ from markupsafe import Markup
 from bsexp.report import batch_sizes, curvature, tables
 from bsexp.report.folder import STAND_IN, Run, Study, missing, number, section
 from bsexp.report.invariance import rescalings
-from bsexp.report.measures import SEARCHES, SECTIONS, describe
+from bsexp.report.measures import SEARCHES, SECTIONS, STALLED, describe
 from bsexp.report.noise_scale import noise_scales
 from bsexp.report.spectra import spectra
 from bsexp.report.vector import inline
@@ -25,9 +25,6 @@ STATUSES = {
     "stationary": "did not leave the point, whose gradient is below its tolerance",
 }
 FOUND_NOTHING = ("failed", "stationary")
-STALLED = (
-    0.1  # of what sign ascent found: less says that L-BFGS-B hardly left the point
-)
 
 
 @dataclass(frozen=True)

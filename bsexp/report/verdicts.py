@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bsexp import keskar2017
 from bsexp.report import tables
 from bsexp.report.answer import LEVEL
-from bsexp.report.measures import MODES, SEARCHES
+from bsexp.report.measures import MODES, SEARCHES, STALLED
 from bsexp.report.summary import welch
 
 FACTOR = 3.0
@@ -20,7 +20,9 @@ RULE = (
     f"the same way in a one-sided Welch test at {100 * LEVEL:.0f} % over seeds, for accuracies as for φ. “Ratio within a factor {FACTOR:g}”, "
     f"for φ only: mean LB / mean SB is at most {FACTOR:g} times above or below the paper's. “Not reproduced”: neither, though it could "
     "be tested. “Cannot be told”: one seed, or seeds without any spread, allow no test, and the ratio does not decide; or the paper's two "
-    "values are equal. “Not run here”: there is no value in both groups. No correction for the number of tests."
+    "values are equal. “Not run here”: there is no value in both groups. No correction for the number of tests. "
+    f"“Stalled”: at so many seeds L-BFGS-B found less than {100 * STALLED:.0f} % of what sign ascent found at the same point, which is a "
+    "failed search and not a flat minimum; the verdict counts them as they are."
 )
 SAME, RATIO = "same direction", f"ratio within a factor {FACTOR:g}"
 BOTH = f"{SAME}, {RATIO}"
@@ -85,7 +87,7 @@ class Row:
         mode: of batch norm.
         search: lbfgsb, best for the larger of both, or empty for accuracies.
         paper: SB and LB; empty where the paper has none.
-        ours: SB and LB with their n.
+        ours: SB and LB with their n, and how many of these are searches that stalled.
         ratios: mean LB / mean SB of the paper and of ours; empty for accuracies.
         p_value: of the test; empty where there is none.
         verdict: one of `VERDICTS`, or the outcome of the test where the paper has no value.
@@ -120,16 +122,16 @@ def rows(network: str, summary: Mapping[str, Any] | None) -> Iterator[Row]:
     published = keskar2017.values(network)
     for cell in CELLS:
         paper = tuple(published[group][cell.published] for group in GROUPS)
-        ways = list(_ways(cell, summary)) or [(*cell.ours[0][:2], ([], []))]
-        for mode, search, ours in ways:
-            yield _row(cell, network, (mode, search), ours, paper)
+        nothing = _Way(*cell.ours[0][:2], ([], []), (0, 0))
+        for way in list(_ways(cell, summary)) or [nothing]:
+            yield _row(cell, network, way, paper)
 
 
 def rows_beyond(summary: Mapping[str, Any], title: str) -> Iterator[Row]:
     """Yield the rows of a study of SB and LB that the paper has not; what is tested is that SB is better and LB sharper."""
     for cell in CELLS:
-        for mode, search, ours in _ways(cell, summary):
-            yield _row(cell, title, (mode, search), ours, None)
+        for way in _ways(cell, summary):
+            yield _row(cell, title, way, None)
 
 
 def verdict(
@@ -209,56 +211,78 @@ def mode_verdicts(found: Sequence[Row]) -> str:
     return f"The verdict depends on the mode in {differ} of {len(both)} pairs of cells and ways of searching."
 
 
+class _Way(NamedTuple):
+    """A pair of cells as measured in one way: values of SB and LB, and at how many seeds the search stalled."""
+
+    mode: str
+    search: str
+    ours: tuple[list[float], ...]
+    stalled: tuple[int, ...]
+
+
 def _row(
     cell: Cell,
     network: str,
-    way: tuple[str, str],
-    ours: tuple[list[float], ...],
+    way: _Way,
     paper: tuple[tuple[float, float], ...] | None,
 ) -> Row:
     is_ratio = cell.table > 2
     expected = paper or ((0.0, 0.0), (1.0, 0.0))[:: 1 if is_ratio else -1]
     found, p_value = verdict(
-        ours, expected, ratio_counts=is_ratio and paper is not None
+        way.ours, expected, ratio_counts=is_ratio and paper is not None
     )
     if paper is None and found == FAILED:
         found = "no significant difference that way"
     if paper is None and found == SAME:
         found = "LB sharper" if is_ratio else "SB better"
-    scaled = [[cell.scale * value for value in values] for values in ours]
+    scaled = [[cell.scale * value for value in values] for values in way.ours]
     return Row(
         cell.table,
         network,
         cell.label,
-        *way,
+        way.mode,
+        way.search,
         paper=tuple(
             tables.quoted(cell.scale * mean, cell.scale * std) for mean, std in paper
         )
         if paper
         else ("", ""),
-        ours=tuple(_text(values) for values in scaled),
+        ours=tuple(map(_text, scaled, way.stalled)),
         ratios=(
             _times(_ratio(paper[0][0], paper[1][0])) if paper and is_ratio else "",
-            _times(_ratio(*map(_mean, ours))) if is_ratio else "",
+            _times(_ratio(*map(_mean, way.ours))) if is_ratio else "",
         ),
         p_value="" if math.isnan(p_value) else _p(p_value),
         verdict=found,
     )
 
 
-def _ways(
-    cell: Cell, summary: Mapping[str, Any] | None
-) -> Iterator[tuple[str, str, tuple[list[float], ...]]]:
-    """Yield (mode, search, values of SB and LB) of every way in which a pair was measured, in one group at least."""
+def _ways(cell: Cell, summary: Mapping[str, Any] | None) -> Iterator[_Way]:
+    """Yield every way in which a pair was measured, in one group at least."""
     for mode, search, name in cell.ours:
         ours = tuple(_values(summary, group, name) for group in GROUPS)
+        stalled = tuple(
+            _stalled(summary, group, name) if search == PAPERS_SEARCH else 0
+            for group in GROUPS
+        )
         if any(ours):
-            yield mode, search, ours
+            yield _Way(mode, search, ours, stalled)
 
 
 def _values(summary: Mapping[str, Any] | None, group: str, name: str) -> list[float]:
+    return [v for v in _by_seed(summary, group, name) if math.isfinite(v)]
+
+
+def _stalled(summary: Mapping[str, Any] | None, group: str, name: str) -> int:
+    """Count the seeds at which the paper's search found next to nothing of what the other one did."""
+    best = _by_seed(summary, group, name.removesuffix(f"/{PAPERS_SEARCH}"))
+    papers = _by_seed(summary, group, name)
+    return sum(a < STALLED * b for a, b in zip(papers, best, strict=False))
+
+
+def _by_seed(summary: Mapping[str, Any] | None, group: str, name: str) -> list[float]:
     entry = ((summary or {}).get("groups", {}).get(group) or {}).get(name)
-    return [v for v in entry["values"] if math.isfinite(v)] if entry else []
+    return entry["values"] if entry else []
 
 
 def _in_both_modes(
@@ -312,11 +336,12 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan
 
 
-def _text(values: list[float]) -> str:
+def _text(values: list[float], stalled: int) -> str:
     if not values:
         return tables.ABSENT
     spread = stdev(values) if len(values) > 1 else math.nan
-    return f"{tables.spread(fmean(values), spread)} ({len(values)})"
+    count = f"{len(values)}, {stalled} stalled" if stalled else f"{len(values)}"
+    return f"{tables.spread(fmean(values), spread)} ({count})"
 
 
 def _times(ratio: float) -> str:

@@ -55,7 +55,7 @@ def swept(study):
 def test_the_thresholds_are_where_the_rule_puts_them(swept):
     said = list(batch_sizes.thresholds(folder.read(swept.path)))
     assert said == [
-        "Test accuracy, %, batch norm: running averages: 256 is the largest batch size not significantly below the best.",
+        "Test accuracy, %, batch norm: running averages: 256 is the largest batch size not significantly below the best; of the smaller ones 16 is.",
         "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16.",
     ]
 
@@ -72,6 +72,18 @@ def test_thresholds_of_curves_known_by_heart():
     single = {size: [float(size)] for size in SIZES}
     assert batch_sizes.largest_without_loss(single) is None
     assert batch_sizes.smallest_above_first(single) is None
+    assert batch_sizes._sharpness(single).endswith("cannot tell where it rises")
+    # A size with one seed left decides nothing, and one in between does not go unsaid.
+    lost = {16: list(3 + seeds), 256: list(2.9 + seeds), 4_000: [1.0]}
+    assert batch_sizes.largest_without_loss(lost) == 256
+    between = {16: list(2 + seeds), 256: list(3 + seeds), 4_000: list(2.9 + seeds)}
+    assert batch_sizes._accuracy(between) == (
+        "4,000 is the largest batch size not significantly below the best; of the smaller ones 16 is"
+    )
+    falls_again = {16: list(1 + seeds), 256: list(9 + seeds), 4_000: list(1 + seeds)}
+    assert batch_sizes._sharpness(falls_again) == (
+        "256 is the smallest batch size significantly above 16; of the larger ones 4,000 is not"
+    )
 
 
 def test_the_figure_shows_means_over_a_logarithmic_axis(swept):

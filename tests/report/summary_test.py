@@ -150,6 +150,13 @@ def answer(study, ratio=None, accuracy=None):
     return summary.summarise(study.path)["answer"]
 
 
+def test_answer_says_how_many_seeds_it_is_about(study):
+    text = answer(study, [2, math.nan, 4])
+    assert "is sharper than SB (batch size 100) wherever it has a value" in text
+    assert "(from 2 to 4 over the 2 of 3 seeds that have it)" in text
+    assert "in the only seed that has it" in answer(study, [2, math.nan, math.nan])
+
+
 def test_answer_sharper_with_range_and_significant_loss(study):
     accuracy = [(0.981, 0.978), (0.982, 0.978), (0.980, 0.977)]
     # the p-value is from scipy.stats.ttest_ind on the six accuracies

@@ -1,5 +1,7 @@
 """The rule of the verdicts on numbers whose verdict is known, and the paper's tables beside ours."""
 
+import math
+
 import pytest
 from scipy import stats
 
@@ -67,6 +69,21 @@ def summary(**groups):
             for name, measures in groups.items()
         }
     }
+
+
+def test_a_search_that_stalled_is_marked():
+    name = "sharpness/full/1e-3/batch"
+    found = summary(
+        SB={name: [2.0, 2.0, 2.0], f"{name}/lbfgsb": [1.0, 1.2, 0.19]},
+        LB={name: [400.0, 9.0, 150.0], f"{name}/lbfgsb": [39.0, math.nan, 150.0]},
+    )
+    rows = [row for row in verdicts.rows("F1", found) if row.search == "lbfgsb"]
+    by_papers = next(row for row in rows if row.verdict != verdicts.NOT_RUN)
+    assert [text.partition("(")[2] for text in by_papers.ours] == [
+        "3, 1 stalled)",
+        "2, 1 stalled)",
+    ]
+    assert all("stalled" not in text for row in rows for text in row.paper)
 
 
 def test_every_pair_of_the_papers_cells_has_a_row_though_nothing_was_run():
