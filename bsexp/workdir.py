@@ -47,13 +47,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _published(plan: door.Plan) -> Mapping[str, Any]:
-    """Return the published values of those groups whose data set and network are theirs."""
+    """Return the published values of those groups whose data set, all of it, and network are theirs."""
     reference = plan.study.reference
     same = {
         run.group
         for run in plan.runs
         if (run.base.data.name, run.base.model.name)
         == (reference.data, reference.model)
+        and run.base.data.train_size == config.Data.train_size
     }
     return {
         group: values for group, values in reference.values.items() if group in same

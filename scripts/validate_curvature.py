@@ -353,7 +353,7 @@ def _table(content: dict[str, Any]) -> str:
         "",
         REASON,
         "",
-        "| estimator | problem | truth | median half-width | coverage |",
+        "| estimator | problem | truth | median half-width of the finite ones | coverage |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -147,14 +147,14 @@ def _curve(run: Run, name: str, scale: float) -> tuple[list[int], list[float]]:
 def _mean(
     curves: list[tuple[list[int], list[float]]],
 ) -> tuple[list[int], list[float]]:
-    """Average over the runs that have a finite value, epoch by epoch."""
+    """Average over the runs, epoch by epoch; NaN where one has no finite value: the others are not its mean."""
     found: dict[int, list[float]] = {}
     for epochs, curve in curves:
         for epoch, value in zip(epochs, curve, strict=True):
-            if math.isfinite(value):
-                found.setdefault(epoch, []).append(value)
+            found.setdefault(epoch, []).append(value)
     epochs = sorted(found)
-    return epochs, [float(np.mean(found[epoch])) for epoch in epochs]
+    means = [float(np.mean(found[epoch])) for epoch in epochs]
+    return epochs, [mean if math.isfinite(mean) else math.nan for mean in means]
 
 
 def _loss_panel(panel: Axes, study: Study, name: str) -> None:

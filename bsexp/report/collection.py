@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bsexp import keskar2017, results
-from bsexp.report import folder, page, summary, verdicts
+from bsexp.report import caveats, folder, page, summary, verdicts
 from bsexp.report.folder import number, section
 from bsexp.report.vector import inline
 
@@ -103,6 +103,7 @@ def build(workdir: str | PathLike) -> str:
             tables={TITLES[n]: _by_network(rows, n) for n in TITLES},
             rule=verdicts.RULE,
             scores=list(scores(rows)),
+            caveats=list(differences(members)),
             modes=_modes(rows, members),
             beyond={each.title: rows for each in members if (rows := _beyond(each))},
             figures=list(_figures(root, members)),
@@ -158,6 +159,14 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
 def _modes(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
     numbers = {each.network: each.numbers for each in members if each.network}
     return f"{verdicts.mode_matters(numbers)} {verdicts.mode_verdicts(rows)}"
+
+
+def differences(members: Sequence[Member]) -> Iterator[str]:
+    """Yield what keeps the networks' cells from being the paper's measurement."""
+    there = (each for each in members if each.network and each.study)
+    return caveats.caveats(
+        {each.network: (each.study, each.numbers) for each in there if each.study}
+    )
 
 
 def scores(rows: Sequence[verdicts.Row]) -> Iterator[str]:

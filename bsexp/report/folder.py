@@ -245,9 +245,13 @@ def _measures_absent(study: Study) -> Iterator[str]:
 
 def _measures_null(study: Study) -> Iterator[str]:
     for run in study.runs:
-        null = [name for name, value in run.values.items() if math.isnan(value)]
-        if null:
-            yield f"{run.title}: no finite value of {', '.join(null)}."
+        for when, found in {
+            "": run.values,
+            **{f" after epoch {at}": values(run.along[at]) for at in sorted(run.along)},
+        }.items():
+            null = [name for name, value in found.items() if math.isnan(value)]
+            if null:
+                yield f"{run.title}{when}: no finite value of {', '.join(null)}."
 
 
 def _paths_with_gaps(study: Study) -> Iterator[str]:

@@ -22,7 +22,7 @@ STATUSES = {
     "converged": "converged",
     "limit": "stopped at its iteration limit",
     "failed": "failed",
-    "stationary": "did not leave the point, whose gradient is below its tolerance",
+    "stationary": "did not leave the point, whose gradient is zero",
 }
 FOUND_NOTHING = ("failed", "stationary")
 

@@ -1,5 +1,7 @@
 """What a report makes of measurements along training."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,28 @@ def test_lines_are_means_over_the_seeds_that_have_the_point(measured):
     np.testing.assert_array_equal(thick[1], [101.0, 102.0, 55.0])  # LB: two seeds
     limits = [line for line in lines if set(line.get_ydata()) == {LIMIT}]
     assert len(limits) == 2
+
+
+def test_a_seed_without_a_finite_value_leaves_no_mean_and_is_told(measured):
+    """An infinite noise scale, say: the mean of the others would be no mean."""
+    place = measured.run("SB", 0)
+    points = results.points(place)
+    (record,) = [
+        each
+        for name, each in points[1].items()
+        if name.startswith("hessian/lambda_max")
+    ]
+    (name,) = record["values"]
+    record["values"][name] = math.inf
+    results.write_points(place, points)
+    study = folder.read(measured.path)
+    assert f"SB, seed 0 after epoch 1: no finite value of {name}." in folder.missing(
+        study
+    )
+    panels = [each for each in along.along_training(study).axes if each.get_visible()]
+    lines = panels[1].get_lines()
+    thick = next(line.get_ydata() for line in lines if line.get_linewidth() == 2)
+    np.testing.assert_array_equal(thick, [101.0, np.nan, 105.0])
 
 
 def test_sharpness_stands_over_the_loss_of_the_same_point(measured):

@@ -1,0 +1,44 @@
+"""What keeps a cell from being the paper's measurement, on numbers known by heart."""
+
+from bsexp import results
+from bsexp.report import caveats, folder, summary
+
+
+def said(study):
+    found = {"F1": (folder.read(study.path), summary.summarise(study.path))}
+    return list(caveats.caveats(found))
+
+
+def test_a_network_that_stays_below_the_papers_training_accuracy_is_told(study):
+    for seed in range(3):
+        study.measure("train_accuracy", "SB", {seed: 0.991})
+        study.measure("train_accuracy", "LB", {seed: 0.995})
+    assert not any("training accuracy" in each for each in said(study))
+    for seed in range(3):
+        study.measure("train_accuracy", "LB", {seed: 0.98})
+    (told,) = [each for each in said(study) if "training accuracy" in each]
+    assert told.startswith(
+        "F1 ended at a training accuracy of 99.1 % (SB), 98.0 % (LB), where the paper has 99.66, 99.92: "
+    )
+
+
+def test_phi_of_fewer_examples_and_the_scale_of_subspaces_are_told(study):
+    name = "sharpness/full/1e-3/batch"
+    entry = {"settings": {}, "values": {name: 1.0}, "seconds": 1.0}
+    whole = {**entry, "values": {}, "detail": {"train": 60_000}}
+
+    def measured(examples, more):
+        detail = {**entry, "detail": {"examples": examples}}
+        found = {name: detail, "evaluation/batch": whole} | more
+        for seed in range(3):
+            for group in ("SB", "LB"):
+                results.write_points(study.run(group, seed), {None: found})
+
+    measured(10_000, {})
+    assert said(study)[0].startswith(
+        "In mode batch our φ is that of some training examples (F1: 10,000 of 60,000)"
+    )
+    assert caveats.SUBSPACES not in said(study)
+    measured(60_000, {"s": {**entry, "values": {"sharpness/subspace/1e-3/batch": 1.0}}})
+    assert not any("some training examples" in each for each in said(study))
+    assert caveats.SUBSPACES in said(study)
