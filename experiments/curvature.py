@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "trace_probes": 64,
             "trace_tolerance": 0.01,
         },
-        # With columns of length 1 phi is 1e-5 at F1's minima and drowns in rounding; with standard normal entries it
+        # With columns of length 1 phi is of the order of 1e-5 at F1's minima and drowns in rounding; with standard normal entries it
         # has the order of the paper's Table 4.
         "sharpness": {"subspace": 100, "subspace_unit_columns": False},
     }

@@ -58,7 +58,7 @@ SMOKE = {
     "hessian": {"examples": 1_000, "trace_probes": 4},
     "path": {"examples": 1_000, "points": 7},
 }
-# Table 4 with standard normal columns: with columns of length 1, phi is 2e-5 at F1's LB minimum, where the paper has 9.
+# Table 4 with standard normal columns: with columns of length 1, phi is of the order of 1e-5 at F1's LB minimum, where the paper has 9.
 SUBSPACE = {"subspace": 100, "subspace_unit_columns": False}
 BOTH_PATHS = {"shapes": ("linear", "arc")}
 FULLY_CONNECTED = {"sharpness": SUBSPACE, "path": BOTH_PATHS}
