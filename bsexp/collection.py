@@ -8,7 +8,7 @@ run here: their results are shown where they are there, otherwise what they woul
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def lead(
     """
     members = open_members(settings, asked, folder)
     if asked.dry_run or asked.print_config:
-        show(members, console, costs=asked.dry_run)
+        show(members, console, dry_run.show if asked.dry_run else command.print_config)
         return 0
     try:
         return run(members, settings, asked, folder, console)
@@ -126,13 +126,17 @@ def open_members(
     return members
 
 
-def show(members: Sequence[Member], console: Console, *, costs: bool) -> None:
-    """Print every study, and what it would cost; nothing is trained and nothing is written."""
+def show(
+    members: Sequence[Member],
+    console: Console,
+    each: Callable[[door.Plan, Console], None],
+) -> None:
+    """Print every study, those that are to be run with ``each``; nothing is trained and nothing is written."""
     for member in members:
         state = member.reason or ("has results" if member.there else "to be computed")
         console.print(f"\n{member.name}: {state}", markup=False, soft_wrap=True)
-        if costs and member.plan is not None:
-            dry_run.show(member.plan, console)
+        if member.plan is not None:
+            each(member.plan, console)
 
 
 def run(

@@ -1,10 +1,12 @@
 """Several studies by one command: what is missing is computed, what is there is reused, what cannot be run is said."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from bsexp import command, door, estimate, results
+from bsexp import collection, command, door, estimate, results
 from bsexp.collection import open_members
 
 TINY = """
@@ -66,6 +68,16 @@ def test_every_study_is_opened_before_the_first_one_starts(experiments, tmp_path
     assert members[1].reason.startswith("the data set nowhere is not prepared")
     assert "more time than there was" in members[2].reason
     assert not (tmp_path / "out").exists()
+
+
+def test_the_fields_of_every_study_are_printed(experiments, tmp_path):
+    settings = command.load_settings(experiments / "all.py", "")
+    printed = io.StringIO()
+    words = asked(experiments, "--print_config")
+    assert collection.lead(settings, words, tmp_path, Console(file=printed)) == 0
+    said = printed.getvalue()
+    assert said.index("tiny: to be computed") < said.index("config.data.train_size")
+    assert said.count("config.train.epochs") == 1, "the others are not run here"
 
 
 def test_all_errors_of_all_studies_are_told_at_once(experiments, tmp_path):
