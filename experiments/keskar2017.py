@@ -8,7 +8,7 @@ results/keskar2017/report.html, says for every pair of cells whether it was repr
 is reused, so that with the committed results the command trains nothing; a run that several studies have is trained by the
 first of them that keeps the states which the others measure. Cifar10, fashion_mnist, timit_like and
 cifar100_like are prepared with scripts/prepare_data.py; a study whose data set is not there is listed as not run here, and so
-are the networks that two CPU cores would train for days, with their estimated hours.
+are the networks that two CPU cores would train for hours or days, with the estimate.
 
     python -m bsexp.main --config=experiments/keskar2017.py          hours on two CPU cores; --dry_run estimates each study
     python -m bsexp.main --config=experiments/keskar2017.py:full     with F2, C2, C3 and C4: for an accelerator

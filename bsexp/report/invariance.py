@@ -162,9 +162,10 @@ def _mark(
         panel.axhline(level, color=colour, linestyle=(0, (1, 1)), linewidth=1)
         panel.annotate(
             f"φ of {study.comparison[0]} as trained",
-            (1, level),
-            xytext=(2, 2),
+            (max(factor for run in runs for factor in _scales(run)), level),
+            xytext=(0, 2),
             textcoords="offset points",
+            horizontalalignment="right",
             fontsize=8,
             color=colour,
         )
