@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def locate(root: Path, folder: Path, split: str) -> Path:
-    """Return the cache file of a split; its name holds a hash of the data set's metadata, and of its files' sizes and times.
+    """Return the cache file of a split; its name holds a hash of the data set's metadata and of when it was written.
 
     Args:
         root: the folder of the data sets.
@@ -35,12 +35,10 @@ def locate(root: Path, folder: Path, split: str) -> Path:
         split: the split's name.
     """
     digest = hashlib.sha256()
-    for name in (folders.INFO_FILE, folders.FEATURES_FILE):
-        digest.update((folder / name).read_bytes())
-    # A data set that was prepared anew may have the same metadata.
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
-        found = file.stat()
-        digest.update(f"{file.name} {found.st_size} {found.st_mtime_ns}\n".encode())
+    for file in (folder / folders.INFO_FILE, folder / folders.FEATURES_FILE):
+        digest.update(file.read_bytes())
+        # A data set that was prepared anew may have the same metadata.
+        digest.update(file.stat().st_mtime_ns.to_bytes(8))
     identity = [*folder.relative_to(root).parts, split, digest.hexdigest()[:8]]
     return root / FOLDER / f"{'-'.join(identity)}.npz"
 

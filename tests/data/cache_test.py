@@ -96,13 +96,12 @@ def test_the_name_follows_the_metadata(tmp_path):
     assert all(name.startswith("stripes-wide-1.0.0-train-") for name in names)
 
 
-def test_the_name_follows_the_files_of_a_data_set_that_was_prepared_anew(tmp_path):
+def test_the_name_follows_a_data_set_that_was_prepared_anew(tmp_path):
     folder = tmp_path / "stripes" / "1.0.0"
     folder.mkdir(parents=True)
-    for name in ("dataset_info.json", "features.json", "records-0"):
+    for name in ("dataset_info.json", "features.json"):
         (folder / name).write_text("same")
     first = cache.locate(tmp_path, folder, "train")
     assert cache.locate(tmp_path, folder, "train") == first
-    (folder / "records-0").write_text("less")
-    os.utime(folder / "records-0", ns=(1, 1))
+    os.utime(folder / "dataset_info.json", ns=(1, 1))
     assert cache.locate(tmp_path, folder, "train") != first

@@ -236,10 +236,19 @@ def flip_a_bit(folder):
     file.write_bytes(content)
 
 
+@pytest.fixture
+def listening():
+    """Python's own handler: a program that a shell starts in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("listening")
 def test_a_second_ctrl_c_is_not_waited_for():
     def twice():
         with interruption.Deferred() as stop:
@@ -252,6 +261,7 @@ def test_a_second_ctrl_c_is_not_waited_for():
         twice()
 
 
+@pytest.mark.usefixtures("listening")
 def test_a_ctrl_c_that_nobody_acted_upon_comes_back_and_one_that_was_acted_upon_does_not():
     left = []
 
