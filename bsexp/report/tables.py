@@ -1,5 +1,6 @@
 """The table of all groups as plain text cells, for the terminal and for the page."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
     for pair in summary["pairs"]:
         table.add_column(Text(pair), justify="right")
     listed = rows(summary)
-    for row, following in zip(listed, [*listed[1:], None], strict=True):
+    for row, following in itertools.zip_longest(listed, listed[1:]):
         table.add_row(
             *map(Text, _texts(summary, row)),
             end_section=bool(following) and following.section != row.section,

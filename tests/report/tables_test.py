@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from bsexp import results
 from bsexp.report import summary, tables
 from bsexp.report.measures import describe
 
@@ -107,3 +108,14 @@ def test_the_terminal_shows_every_row_and_takes_names_literally(study):
     assert "[red]is it sharp?[/red]" in text
     assert all(row.cells["LB"].value in text for row in tables.rows(found))
     assert "205.14 ± 69.52" in text
+
+
+def test_a_study_without_any_number_is_printed(study):
+    """All its runs failed, say, and nothing is published beside them."""
+    for group, seed in study.runs:
+        results.write_points(study.run(group, seed), {None: {}})
+    study.study(reference={})
+    printed = io.StringIO()
+    found = summary.summarise(study.path)
+    tables.print_table(found, Console(file=printed, width=200))
+    assert found["question"] in printed.getvalue()
