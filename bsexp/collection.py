@@ -217,16 +217,21 @@ def _open(name: str, beside: Path, folder: Path, *, run: bool) -> Member:
     if not run:
         reason = f"needs the data set {data['name']} and more time than there was: {member.line}"
         return replace(member, reason=reason)
-    try:
-        sources.describe(data["name"], data["dir"])
-    except sources.DatasetNotFoundError:
+    if _is_missing(data):
         reason = (
             f"the data set {data['name']} is not prepared; see scripts/prepare_data.py"
         )
         return replace(member, reason=reason)
-    except (ValueError, OSError):
-        pass  # it is there and cannot serve: the door says why
     return replace(member, plan=door.open_study(settings, (), study.catalogue()))
+
+
+def _is_missing(data: Mapping[str, Any]) -> bool:
+    """Say whether a data set is not there; where it is there and cannot serve, the door says why."""
+    try:
+        sources.describe(data["name"], data["dir"])
+    except (ValueError, OSError) as error:
+        return isinstance(error, sources.DatasetNotFoundError)
+    return False
 
 
 def _config(experiment: Path, argument: str) -> str:

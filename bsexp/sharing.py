@@ -1,5 +1,6 @@
 """Runs that another study of the same collection has trained: they are taken over, not trained again."""
 
+import math
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def take_over(
             (
                 there
                 for there in (study / "runs" / run.name for study in others)
-                if _ended(there) and not _missing(there, epochs)
+                if _serves(there, epochs)
             ),
             None,
         )
@@ -56,18 +57,12 @@ def _others(folder: Path) -> list[Path]:
     return [other for other in others if other.name != folder.name]
 
 
-def _ended(run: Path) -> bool:
-    status = run / "status.json"
-    if not (status.exists() and results.has_weights(run)):
-        return False
-    return results.read_json(status, "state")["state"] in results.ENDED
-
-
-def _missing(run: Path, epochs: tuple[int, ...]) -> set[int]:
-    """Return the epochs that a run came to without keeping its state."""
-    rows = results.read_rows(run / results.CURVES)
-    last = rows[-1]["epoch"] if rows else 0
-    return {each for each in epochs if each <= last} - {*results.kept_epochs(run)}
+def _serves(run: Path, epochs: tuple[int, ...]) -> bool:
+    """Say whether a run has ended and its weights are there, with those after each of ``epochs`` that it came to."""
+    end = results.end(run)
+    passed = {each for each in epochs if each <= end}
+    whole = passed <= {*results.kept_epochs(run)}
+    return math.isfinite(end) and results.has_weights(run) and whole
 
 
 def _copy(source: Path, target: Path, epochs: tuple[int, ...]) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
-import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -160,9 +159,7 @@ class Workdir:
 
     def end(self, run: config.Run) -> float:
         """Return the epochs that a run which was trained to its end has; infinity for one that may go on."""
-        rows = results.read_rows(self.run_folder(run) / results.CURVES)
-        ended = self.status(run).get("state") in results.ENDED
-        return rows[-1]["epoch"] if ended and rows else math.inf
+        return results.end(self.run_folder(run))
 
     @property
     def finished(self) -> str | None:

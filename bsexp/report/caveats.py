@@ -3,13 +3,12 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from statistics import fmean
 from typing import Any
 
 from bsexp import keskar2017
 from bsexp.report.folder import Study, number, section
+from bsexp.report.verdicts import GROUPS
 
-GROUPS = ("SB", "LB")
 NEAR = 1.0  # points of training accuracy below the paper's up to which an end counts as its minimum
 SUBSPACES = (
     "The columns of Table 4's random subspaces are standard normal. The paper does not say how it scales them; with columns of "
@@ -58,13 +57,12 @@ def _examples(study: Study) -> Iterator[tuple[float, float]]:
 
 
 def _unfinished(network: str, summary: Mapping[str, Any]) -> Iterator[str]:
-    groups = summary["groups"]
     papers = keskar2017.values(network)
     reached, published = {}, {}
     for group in GROUPS:
-        values = groups.get(group, {}).get("train_accuracy", {}).get("values", [])
-        if values:
-            reached[group] = 100 * fmean(values)
+        entry = section(section(summary["groups"], group), "train_accuracy")
+        if math.isfinite(mean := number(entry.get("mean"))):
+            reached[group] = 100 * mean
             published[group] = 100 * papers[group]["train_accuracy"][0]
     if any(published[group] - reached[group] > NEAR for group in reached):
         ours = ", ".join(f"{reached[group]:.1f} % ({group})" for group in reached)
