@@ -70,8 +70,13 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
+    def _row(self, spread: Any, row: int) -> Pytree:
+        """Return the arrays of a row's members, stacked, as they lie on its first device."""
+
     def member(self, spread: Any, number: int) -> Pytree:
         """Copy one member's arrays from the first device of its row; they stay on a device of this process."""
+        row, place = divmod(number, self._local)
+        return at(place, self._row(spread, row))
 
     @property
     def processes(self) -> frozenset[int]:
@@ -97,15 +102,34 @@ class Engine(abc.ABC):
 
     def read(self, spread: Any) -> list[Pytree]:
         """Wait for the devices and return every member's arrays as numpy's."""
-        return [
-            jax.device_get(self.member(spread, number))
-            for number in range(self.members)
-        ]
+        return self.reading(spread)()
+
+    def reading(self, spread: Any) -> Callable[[], list[Pytree]]:
+        """Begin to read; what is returned waits for these arrays, not for what is dispatched in the meantime.
+
+        A device does one thing after the other: what `member` copies, it copies when all that was asked before is
+        done. Not for arrays that are donated before they are read.
+        """
+        rows = [self._row(spread, row) for row in range(self.mesh.shape[POPULATION])]
+
+        def wait() -> list[Pytree]:
+            return [
+                at(place, found)
+                for found in jax.device_get(rows)
+                for place in range(self._local)
+            ]
+
+        return wait
 
 
 def stacked(leaves: tuple[Any, ...]) -> np.ndarray:
     """Return the members' arrays with an axis of the members before them, on the host."""
     return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
+def at(place: int, stacked: Pytree) -> Pytree:
+    """Return the arrays of one of the members that are stacked."""
+    return jax.tree.map(lambda leaf: leaf[place], stacked)
 
 
 def by_member(function: Callable[..., Pytree], shared: int) -> Callable[..., Pytree]:

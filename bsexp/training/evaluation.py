@@ -89,12 +89,13 @@ def dispatch(
 class CohortPending(NamedTuple):
     """The evaluations of a cohort that the devices may still be working on."""
 
-    read_parts: Callable[[], list[list[tuple[Any, Any]]]]
+    # per chunk: waits for every member's sum of losses and correct answers
+    parts: list[Callable[[], list[tuple[Any, Any]]]]
     examples: int
 
     def read(self) -> list[Evaluation]:
         """Wait for the devices and return every member's means."""
-        parts = self.read_parts()
+        parts = [wait() for wait in self.parts]
         return [
             _means([part[member] for part in parts], self.examples)
             for member in range(len(parts[0]))
@@ -157,10 +158,12 @@ def dispatch_cohort(
 ) -> CohortPending:
     """Hand the evaluation of all members to the devices, without waiting for it; ``state`` is spread over them."""
     forward = _make_cohort_forward(mesh_engine, model)
-    parts = [part for chunk in held_out.chunks for part in forward(state, chunk)]
-    return CohortPending(
-        lambda: [mesh_engine.read(part) for part in parts], held_out.examples
-    )
+    parts = [
+        mesh_engine.reading(part)
+        for chunk in held_out.chunks
+        for part in forward(state, chunk)
+    ]
+    return CohortPending(parts, held_out.examples)
 
 
 def _padded(

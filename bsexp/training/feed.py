@@ -113,15 +113,20 @@ class Resident(Feed):
         self._engine, self._data = mesh_engine, data
         self._examples, self._seeds = examples, seeds
         self._epoch, self._orders = -1, None
+        self._drawn: tuple[int, list[jax.Array]] = -1, []
 
     def portions(self, updates: Updates) -> Iterator[Portion]:
-        """Draw the orders, once an epoch."""
-        if updates.epoch != self._epoch:
-            orders = [
-                _order_of(seed, updates.epoch, self._examples) for seed in self._seeds
-            ]
-            self._epoch, self._orders = updates.epoch, self._engine.spread(orders)
+        """Place the orders, once an epoch, drawn while the one before it was dispatched."""
+        number = updates.epoch
+        if number != self._epoch:
+            drawn = self._drawn[1] if self._drawn[0] == number else self._draw(number)
+            self._epoch, self._orders = number, self._engine.spread(drawn)
+            # Ahead of the updates on the device's queue: the host would wait for them, and the device for the host.
+            self._drawn = number + 1, self._draw(number + 1)
         yield Portion(self._orders, self._data, updates.first, updates.last)
+
+    def _draw(self, number: int) -> list[jax.Array]:
+        return [_order_of(seed, number, self._examples) for seed in self._seeds]
 
     def close(self) -> None:
         """Do nothing."""

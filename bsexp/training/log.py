@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bsexp import results
-from bsexp.training import engine, evaluation, processes
+from bsexp.training import engine, evaluation, processes, step
 from bsexp.training.timeline import Epoch
 
 
@@ -20,14 +20,14 @@ class Portion(NamedTuple):
         epoch: of which it is a part.
         last: updates of the epoch done after it.
         size: examples in it, of one run.
-        sums: of every run, since the epoch began.
+        sums: waits for those of every run, since the epoch began.
         held_out: name of a split -> its evaluation, where the portion ends its epoch or the run.
     """
 
     epoch: Epoch
     last: int
     size: int
-    sums: Any
+    sums: Callable[[], list[step.Sums]]
     held_out: dict[str, evaluation.CohortPending]
 
 
@@ -76,7 +76,7 @@ class Log:
         portion, self._previous = self._previous, dispatched
         if portion is None:
             return
-        found = self._engine.read(portion.sums)[: len(self._files)]
+        found = portion.sums()[: len(self._files)]
         train = [
             evaluation.Evaluation(
                 float(sums.loss / sums.examples), float(sums.correct / sums.examples)

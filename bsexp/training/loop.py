@@ -249,7 +249,8 @@ class _Session:
         )
         held_out = trainer.evaluate(self._state) if ends else {}
         size = (last - first) * epoch.batch
-        self._log.read_previous(log.Portion(epoch, last, size, sums, held_out))
+        reading = trainer.engine.reading(sums)
+        self._log.read_previous(log.Portion(epoch, last, size, reading, held_out))
 
     def _over(self) -> list[int]:
         """Return the places of the runs that end now, by their rows."""

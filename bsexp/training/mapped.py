@@ -79,11 +79,9 @@ class Pmap(engine.Engine):
 
         return run
 
-    def member(self, spread: list[Pytree], number: int) -> Pytree:
-        """Copy one member's arrays from the first device of its row; they stay there."""
-        row, place = divmod(number, self._local)
+    def _row(self, spread: list[Pytree], row: int) -> Pytree:
         return jax.tree.map(
-            lambda leaf: leaf.addressable_shards[0].data[0, place], spread[row]
+            lambda leaf: leaf.addressable_shards[0].data[0], spread[row]
         )
 
     @functools.cached_property

@@ -98,27 +98,32 @@ class Jit(engine.Engine):
             compiler_options=_known_options(self.mesh.devices.flat[0].platform),
         )
 
+    def _row(self, spread: Pytree, row: int) -> Pytree:
+        device = self.mesh.devices[row, 0]
+
+        def own(leaf: jax.Array) -> jax.Array:
+            shards = leaf.addressable_shards
+            return next(each for each in shards if each.device == device).data
+
+        return jax.tree.map(own, spread)
+
     def member(self, spread: Pytree, number: int) -> Pytree:
         """Copy one member's arrays from the first device of its row; of several processes, each gets them."""
         if self._several:
             return self._one(spread, np.int32(number))
-        row, place = divmod(number, self._local)
-        device = self.mesh.devices[row, 0]
+        return super().member(spread, number)
 
-        def copied(leaf: jax.Array) -> jax.Array:
-            shards = leaf.addressable_shards
-            return next(each for each in shards if each.device == device).data[place]
-
-        return jax.tree.map(copied, spread)
-
-    def read(self, spread: Pytree) -> list[Pytree]:
-        """Wait for the devices and return every member's arrays as numpy's; of several processes, each gets them."""
+    def reading(self, spread: Pytree) -> Callable[[], list[Pytree]]:
+        """Begin to read every member's arrays; of several processes, each gets them."""
         if not self._several:
-            return super().read(spread)
-        found = jax.device_get(self._all(spread))
-        return [
-            jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(self.members)
-        ]
+            return super().reading(spread)
+        everywhere = self._all(spread)
+
+        def wait() -> list[Pytree]:
+            found = jax.device_get(everywhere)
+            return [engine.at(number, found) for number in range(self.members)]
+
+        return wait
 
     def most(self, values: list[int]) -> list[int]:
         """Return the largest of what the processes of the mesh say, number by number; each must call it."""

@@ -253,3 +253,32 @@ def test_an_epoch_is_as_long_as_it_should_be(mnist):
     cohort.run(EXAMPLES // 64)
     assert cohort.member().sums.examples == EXAMPLES
     assert cohort.member().examples == EXAMPLES
+
+
+@pytest.mark.parametrize("layout", [(1, 1, 1), (2, 1, 2)])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_epoch_is_read_while_the_devices_work_on_the_next(mnist, engine, layout):
+    """Neither does the dispatch wait for what was asked before nor the reading for what is asked after it."""
+    members = layout[2]
+    cohort = Cohort(
+        mnist,
+        mesh.Layout(*layout),
+        seeds=range(members),
+        execution=execution(engine),
+    )
+    cohort.train(Updates(0, 64, 0, 1))
+    cohort.evaluations()
+    # More updates than an epoch has, so that they take a while: the examples of the last are seen again.
+    last = 1_000
+    sums = cohort.train(Updates(0, 64, 1, last))
+    found = cohort.trainer.engine.reading(sums)
+    held_out = cohort.trainer.evaluate(cohort.state)["test"]
+    later = cohort.train(Updates(1, 64, 0, last))
+    assert not _done(sums)
+    assert [own.examples for own in found()] == [64 * last] * members
+    assert all(0 < own.accuracy < 1 for own in held_out.read())
+    assert not _done(later)
+
+
+def _done(arrays):
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(arrays))
