@@ -78,6 +78,10 @@ class Feed(abc.ABC):
         """Place what updates need, portion by portion."""
 
     @abc.abstractmethod
+    def dispatched(self, sums: Any) -> None:
+        """Hear what the program returns that was asked to train on the portion given last."""
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Stop reading."""
 
@@ -125,11 +129,14 @@ class Resident(Feed):
             self._drawn = number + 1, self._draw(number + 1)
         yield Portion(self._orders, self._data, updates.first, updates.last)
 
-    def _draw(self, number: int) -> list[jax.Array]:
-        return [_order_of(seed, number, self._examples) for seed in self._seeds]
+    def dispatched(self, sums: Any) -> None:
+        """Do nothing: all examples are placed."""
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _draw(self, number: int) -> list[jax.Array]:
+        return [_order_of(seed, number, self._examples) for seed in self._seeds]
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -169,6 +176,7 @@ class Streamed(Feed):
         self._opened = contextlib.ExitStack()
         self._streams: dict[int, Any] = {}  # by seed
         self._next: tuple[int, int] | None = None  # batch size, update since the start
+        self._dispatched: Any = None
 
     def portions(self, updates: Updates) -> Iterator[Portion]:
         """Read what the devices take at once; what is missing to a whole portion is zeros, which no update sees."""
@@ -189,6 +197,11 @@ class Streamed(Feed):
                 first,
                 last,
             )
+
+    def dispatched(self, sums: Any) -> None:
+        """Wait for the portion before: one is trained on and the next one placed; a faster host would fill the device."""
+        jax.block_until_ready(self._dispatched)
+        self._dispatched = sums
 
     def close(self) -> None:
         """Stop reading; processes and threads have ended afterwards."""

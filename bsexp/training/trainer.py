@@ -112,6 +112,7 @@ class Trainer:
                     *(state, seeds, portion.own, portion.shared),
                     *(np.int32(i), np.int32(i + stride)),
                 )
+            fed.dispatched(sums)
         return state, sums
 
     def compiled(self, state: Any, seeds: Any, fed: feed.Feed, updates: Updates) -> str:

@@ -132,6 +132,31 @@ def test_a_shorter_portion_needs_no_program_and_no_stream_of_its_own(data):
         assert cohort.feed._streams == streams
 
 
+def test_the_host_places_one_portion_ahead_however_fast_it_reads(data, monkeypatch):
+    """More would fill the device: with a fast disk, a dispatch of updates at once where two portions were reckoned."""
+    cohort = cohorts.Cohort(data[1], batch_size=BATCH, name="wide")
+    engine, program = cohort.trainer.engine, cohort.trainer._program(BATCH)
+    dispatched, working = [], []
+
+    def recorded(*arguments):
+        state, sums = program(*arguments)
+        dispatched.append(sums.loss)
+        return state, sums
+
+    def placed(members):
+        working.append(sum(not each.is_ready() for each in dispatched))
+        return divide(members)
+
+    divide = engine.divide
+    monkeypatch.setitem(cohort.trainer._programs, BATCH, recorded)
+    monkeypatch.setattr(engine, "divide", placed)
+    with cohort.feed:
+        for epoch in range(2):
+            cohort.train(Updates(epoch, BATCH, 0, 10))
+    assert len(working) == len(dispatched) == 10
+    assert max(working) <= 1
+
+
 @pytest.mark.parametrize("most", [1, 2, 5, 7, 100])
 def test_portions_are_alike_and_no_larger_than_allowed(most):
     updates = feed.portion_updates(most, BATCH * 784)
