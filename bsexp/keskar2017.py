@@ -38,7 +38,6 @@ DATA = {
     "cifar100": Data(50_000, 10_000, (32, 32, 3), 100),
 }
 
-# To be checked against the paper: F1's 9.17 and F2's 0.54 of Table 4, which come from a single transcription.
 NETWORKS = {
     "F1": Network(
         "mnist",
@@ -77,6 +76,14 @@ NETWORKS = {
         ((6.05, 1.13), (72.99, 10.96), (1.89, 0.33), (19.85, 4.12)),
     ),
 }
+
+# To be checked against the paper: a mean and a deviation of Table 4 that come from a single transcription.
+UNCHECKED = {
+    ("F1", "LB", "sharpness/subspace/5e-4/batch/lbfgsb"),
+    ("F2", "LB", "sharpness/subspace/1e-3/batch/lbfgsb"),
+}
+
+DISTANCES = (3, 10)  # between which the paper finds |x_SB - x_0| / |x_LB - x_0|
 
 
 def values(

@@ -78,7 +78,7 @@ class Workdir:
     ) -> None:
         """Open a folder; its time counts from ``began``, of ``time.perf_counter``, or from the program's start."""
         self.folder = folder
-        study = plan.study
+        study, self._runs = plan.study, plan.runs
         runs = [
             {
                 "run": run.name,
@@ -188,11 +188,21 @@ class Workdir:
 
     def close(self, *, complete: bool) -> None:
         """Write down whether the study is finished; what was finished before and lacked nothing keeps its time."""
+        if complete:
+            self._settle()
         if self.finished is not None:
             return
         old = {"started": now(), "finished": None, **self._old}
         finished = (old["finished"] or now()) if complete else None
         self._write_study(started=old["started"], finished=finished)
+
+    def _settle(self) -> None:
+        """Call runs done that lack nothing: one may have been killed before it said so, or was asked for more then."""
+        for run in self._runs:
+            status = self.status(run)
+            if status.get("state") == "trained":
+                state = {**status, "state": "done"}
+                results.write_json(self.run_folder(run) / "status.json", state)
 
     def _write_study(self, **times: str | None) -> None:
         self._old = {**self._new, **times}

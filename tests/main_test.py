@@ -298,7 +298,7 @@ def test_the_curvature_of_a_finished_run_is_measured_printed_and_plotted(
         "Trace of the Hessian by parameter",
         "NormalisedDense_0/kernel",
         "Largest eigenvalues of the Hessian",
-        "tr Σ / |G|², examples",
+        "B_simple = tr Σ / |G|², examples",
         "φ, random subspace, ε = 1e-3",
         "largest in SAM's ball",
     ):

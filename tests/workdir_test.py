@@ -96,6 +96,23 @@ def test_a_folder_is_finished_only_for_the_study_that_finished_it(tmp_path):
     )
 
 
+def test_a_run_that_was_killed_before_it_said_that_it_is_done_is_done_when_nothing_is_missing(
+    tmp_path,
+):
+    here = place(tmp_path)
+    first, second, *_ = plan().runs
+    here.open(ENVIRONMENT)
+    for run in (first, second):
+        here.open_run(run, ENVIRONMENT)
+    here.set_status(first, "trained", target=None)
+    here.set_status(second, "failed", reason="diverged")
+    here.close(complete=False)
+    assert here.status(first)["state"] == "trained"
+    here.close(complete=True)
+    assert (here.status(first)["state"], here.status(first)["target"]) == ("done", None)
+    assert here.status(second)["state"] == "failed"
+
+
 def test_what_differs_from_the_last_use_is_told_field_by_field(tmp_path):
     here = place(tmp_path)
     assert here.differences() == []

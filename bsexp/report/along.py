@@ -12,7 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from bsexp.report.folder import Run, Study, number, section, values
 from bsexp.report.look import looks, plain_ticks, styled, title
-from bsexp.report.measures import MODES, SEARCHES, Measure, describe
+from bsexp.report.measures import (
+    MODES,
+    SEARCHES,
+    Measure,
+    describe,
+    full_sharpness,
+)
 
 # Measure without its mode -> that of the limit which stands in its panel, dashed.
 LIMITS = {
@@ -82,6 +88,45 @@ def sharpness_and_loss(study: Study) -> Figure | None:
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
+
+
+def answer(study: Study) -> Iterator[str]:
+    """Yield from which measured epoch on the compared group is the sharper one at every seed, by its largest box."""
+    names = full_sharpness(
+        name for run in study.runs for point in run.along.values() for name in point
+    )
+    if study.comparison is None or not names:
+        return
+    baseline, compared = (
+        {run.seed: run for run in study.groups.get(name, [])}
+        for name in study.comparison
+    )
+    seeds = baseline.keys() & compared.keys()
+    for mode in MODES:
+        name = f"{names[0]}/{mode}"
+        found = {
+            epoch: all(
+                _value(compared[seed], epoch, name)
+                > _value(baseline[seed], epoch, name)
+                for seed in seeds
+            )
+            for epoch in sorted({e for run in study.runs for e in run.along})
+        }
+        since = [
+            epoch
+            for epoch, sharper in found.items()
+            if sharper and all(found[later] for later in found if later > epoch)
+        ]
+        if since:
+            epochs = ", ".join(map(str, found))
+            yield (
+                f"Along training, {describe(name).label} of {study.comparison[1]} is above {study.comparison[0]}'s at every one of {len(seeds)} seeds "
+                f"from epoch {since[0]} on (of {epochs}; mode {mode})."
+            )
+
+
+def _value(run: Run, epoch: int, name: str) -> float:
+    return values(run.along.get(epoch, {})).get(name, math.nan)
 
 
 def _measures(study: Study) -> list[Measure]:

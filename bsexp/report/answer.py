@@ -1,8 +1,10 @@
-"""The study's answer as one sentence, computed from the summary's numbers."""
+"""The study's answer in a few sentences, computed from the summary's numbers."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from bsexp.report.measures import describe
 
 PREFERRED = (
     "1e-3"  # the half-width that the paper's text speaks of, where it was measured
@@ -12,6 +14,14 @@ MODES = {
     "batch": "batch norm by the statistics of the batch",
 }
 ACCURACIES = ("gap/test_accuracy", "gap/test_accuracy/batch")
+LOSSES = ("test_loss", "test_loss/batch")
+# Other measures of curvature and sharpness, which need not say what φ says; without their modes.
+BESIDE = (
+    "hessian/trace",
+    "hessian/lambda_max",
+    "flatness/adaptive",
+    "flatness/adaptive_noise",
+)
 LEVEL = 0.05  # of the one-sided Welch test
 
 
@@ -45,7 +55,60 @@ def answer(
             f"test accuracy in both {names[0]} and {names[1]}."
         )
     start = "" if finished else "So far, with the study unfinished, "
-    return f"{start}{_sharpness(ratio, _words(chosen), *names)}; {_accuracy(gap, comparison[1])}."
+    factor = _of_means(chosen.removeprefix("ratio/"), comparison, groups)
+    sentences = [
+        f"{start}{_sharpness(ratio, factor, _words(chosen), *names)}; {_accuracy(gap, comparison[1])}.",
+        *_loss(comparison, groups),
+        *_beside(comparison, groups),
+    ]
+    return " ".join(sentences)
+
+
+def _of_means(
+    measure: str, comparison: tuple[str, str], groups: Mapping[str, Any]
+) -> float:
+    """Return the ratio of the means, compared / baseline, as the tables have them; NaN where one is missing or not above 0."""
+    baseline, compared = (
+        groups.get(name, {}).get(measure, {}).get("mean", math.nan)
+        for name in comparison
+    )
+    return compared / baseline if baseline > 0 and compared > 0 else math.nan
+
+
+def _beside(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[str]:
+    told = []
+    for kind in BESIDE:
+        ratios = {
+            mode: _of_means(f"{kind}/{mode}", comparison, groups) for mode in MODES
+        }
+        known = [
+            f"{_times(ratio)} ({mode})"
+            for mode, ratio in ratios.items()
+            if math.isfinite(ratio)
+        ]
+        if known:
+            measure = describe(f"{kind}/running")
+            of = "rise of the loss, " if kind.startswith("flatness/") else ""
+            told.append(f"{of}{measure.label} {', '.join(known)}")
+    if told:
+        pair = " / ".join(reversed(comparison))
+        yield f"Other measures, {pair}: {'; '.join(told)}."
+
+
+def _loss(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the test losses compare: a test accuracy may fall while they do too."""
+    for name in LOSSES:
+        baseline, compared = (
+            groups.get(group, {}).get(name, {}).get("mean", math.nan)
+            for group in comparison
+        )
+        if baseline == compared:
+            yield f"The mean test loss of both is {compared:.3g} nats."
+        elif math.isfinite(baseline - compared):
+            how = "higher" if compared > baseline else "lower"
+            yield f"The mean test loss of {comparison[1]} is {how}: {compared:.3g} nats, that of {comparison[0]} {baseline:.3g}."
+        if math.isfinite(baseline - compared):
+            return
 
 
 def _sharpnesses(pair: Mapping[str, Any]) -> list[str]:
@@ -79,7 +142,11 @@ def _name(group: str, groups: Mapping[str, Any]) -> str:
 
 
 def _sharpness(
-    ratio: Mapping[str, Any] | None, what: str, baseline: str, compared: str
+    ratio: Mapping[str, Any] | None,
+    factor: float,
+    what: str,
+    baseline: str,
+    compared: str,
 ) -> str:
     if ratio is None:
         return f"whether {compared} is sharper than {baseline} is not known, for no seed has {what} in both"
@@ -95,7 +162,7 @@ def _sharpness(
     verdict = (
         "sharper than" if high > 1 else "flatter than" if low < 1 else "as sharp as"
     )
-    how = f"{_times(ratio['mean'])} times as large"
+    how = f"{_times(factor)} times as large"
     if len(values) == 1:
         return f"{compared} is {verdict} {baseline} in {only} ({what}, is {how}), and one seed cannot tell"
     spread = f"from {_times(low)} to {_times(high)} over {seeds}"

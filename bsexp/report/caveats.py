@@ -7,13 +7,12 @@ from typing import Any
 
 from bsexp import keskar2017
 from bsexp.report.folder import Study, number, section
+from bsexp.report.measures import MODES
 from bsexp.report.verdicts import GROUPS
 
 NEAR = 1.0  # points of training accuracy below the paper's up to which an end counts as its minimum
-SUBSPACES = (
-    "The columns of Table 4's random subspaces are standard normal. The paper does not say how it scales them; with columns of "
-    "length 1, φ at F1's LB minimum is of the order of 1e-5, where the paper has 9. So the scale was chosen by the paper's own numbers."
-)
+DIMENSION = 100  # of the random subspaces of Table 4
+SUBSPACES = "The columns of Table 4's random subspaces are standard normal. The paper does not say how it scales them."
 
 
 def caveats(networks: Mapping[str, tuple[Study, Mapping[str, Any]]]) -> Iterator[str]:
@@ -23,23 +22,50 @@ def caveats(networks: Mapping[str, tuple[Study, Mapping[str, Any]]]) -> Iterator
         networks: network of the paper -> its study, and the summary of it.
     """
     parts = [
-        f"{network}: {few:,.0f} of {whole:,.0f}"
-        for network, (study, _) in networks.items()
-        for few, whole in _examples(study)
-        if few < whole
+        f"in mode {mode} ({'; '.join(of_mode)})"
+        for mode in MODES
+        if (of_mode := list(_parts_of_the_set(networks, mode)))
     ]
     if parts:
-        yield f"In mode batch our φ is that of some training examples ({'; '.join(parts)}), the paper's that of all."
+        yield f"Our φ is that of some training examples {', '.join(parts)}, the paper's that of all."
     for network, (_, summary) in networks.items():
         yield from _unfinished(network, summary)
     if any(
         "/subspace/" in name for _, each in networks.values() for name in _names(each)
     ):
-        yield SUBSPACES
+        yield SUBSPACES + "".join(_with_unit_columns(networks))
 
 
-def _examples(study: Study) -> Iterator[tuple[float, float]]:
-    """Yield the fewest examples of a φ in mode batch, and those of the training set, where both are known."""
+def _parts_of_the_set(
+    networks: Mapping[str, tuple[Study, Mapping[str, Any]]], mode: str
+) -> Iterator[str]:
+    for network, (study, _) in networks.items():
+        for few, whole in _examples(study, mode):
+            if few < whole:
+                yield f"{network}: {few:,.0f} of {whole:,.0f}"
+
+
+def _with_unit_columns(
+    networks: Mapping[str, tuple[Study, Mapping[str, Any]]],
+) -> Iterator[str]:
+    """Yield what φ could be if the columns had length 1: there the box ends √dimension epsilon from the minimum."""
+    for network, (_, summary) in networks.items():
+        largest = _mean(summary, "LB", "hessian/lambda_max/running")
+        papers, _ = keskar2017.values(network)["LB"][
+            "sharpness/subspace/1e-3/batch/lbfgsb"
+        ]
+        if largest > 0:
+            rise = largest * DIMENSION * 1e-3**2 / 2
+            yield (
+                f" With columns of length 1 the box of ε = 1e-3 would end {math.sqrt(DIMENSION) * 1e-3:g} from the minimum; "
+                f"at {network}'s LB, λ_max {largest:.2g}, φ would be about {100 * rise:.2g} at most, where the paper has {papers:g}. "
+                "So the scale was chosen by the paper's own numbers."
+            )
+            return
+
+
+def _examples(study: Study, mode: str) -> Iterator[tuple[float, float]]:
+    """Yield the fewest examples of a φ in a mode, and those of the training set, where both are known."""
     few, whole = (
         {
             number(section(record, "detail").get(key))
@@ -48,8 +74,8 @@ def _examples(study: Study) -> Iterator[tuple[float, float]]:
             if re.fullmatch(pattern, name)
         }
         for pattern, key in (
-            (r"sharpness/full/.*/batch", "examples"),
-            (r"evaluation/batch", "train"),
+            (rf"sharpness/full/.*/{mode}", "examples"),
+            (rf"evaluation/{mode}", "train"),
         )
     )
     if few and whole and all(map(math.isfinite, few | whole)):
@@ -58,19 +84,31 @@ def _examples(study: Study) -> Iterator[tuple[float, float]]:
 
 def _unfinished(network: str, summary: Mapping[str, Any]) -> Iterator[str]:
     papers = keskar2017.values(network)
-    reached, published = {}, {}
-    for group in GROUPS:
-        entry = section(section(summary["groups"], group), "train_accuracy")
-        if math.isfinite(mean := number(entry.get("mean"))):
-            reached[group] = 100 * mean
-            published[group] = 100 * papers[group]["train_accuracy"][0]
-    if any(published[group] - reached[group] > NEAR for group in reached):
-        ours = ", ".join(f"{reached[group]:.1f} % ({group})" for group in reached)
-        theirs = ", ".join(f"{published[group]:.2f}" for group in reached)
+    reached = {group: _mean(summary, group, "train_accuracy") for group in GROUPS}
+    published = {group: papers[group]["train_accuracy"][0] for group in GROUPS}
+    if any(100 * (published[each] - reached[each]) > NEAR for each in GROUPS):
+        ours = _percent(reached, 1, " %")
+        gaps = {
+            group: reached[group] - _mean(summary, group, "test_accuracy")
+            for group in GROUPS
+        }
         yield (
-            f"{network} ended at a training accuracy of {ours}, where the paper has {theirs}: it was not trained to the paper's "
-            "minima, and its φ are those of points on the way there."
+            f"{network} ended at a training accuracy of {ours} in mode running, where the paper has {_percent(published, 2)}: it was "
+            "not trained to the paper's minima. Its φ are those of points on the way there, and a lower test accuracy may be that of "
+            f"incomplete training: training less test accuracy is {_percent(gaps, 1, ' points')}."
         )
+
+
+def _percent(values: Mapping[str, float], decimals: int, unit: str = "") -> str:
+    return ", ".join(
+        f"{100 * value:.{decimals}f}{unit} ({group})"
+        for group, value in values.items()
+        if math.isfinite(value)
+    )
+
+
+def _mean(summary: Mapping[str, Any], group: str, name: str) -> float:
+    return number(section(section(summary["groups"], group), name).get("mean"))
 
 
 def _names(summary: Mapping[str, Any]) -> Iterator[str]:

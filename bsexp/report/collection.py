@@ -28,6 +28,7 @@ TITLES = {
     3: "Table 3: sharpness φ in the full space",
     4: "Table 4: sharpness φ in a random subspace of dimension 100",
 }
+DISTANCE = "distance_from_start"
 ACCELERATOR = 10e12  # floating-point operations a second
 
 
@@ -103,6 +104,8 @@ def build(workdir: str | PathLike) -> str:
             tables={TITLES[n]: _by_network(rows, n) for n in TITLES},
             rule=verdicts.RULE,
             scores=list(scores(rows)),
+            corrected=verdicts.corrected(verdicts.one_a_cell(rows)),
+            distances=distances(members),
             caveats=list(differences(members)),
             modes=_modes(rows, members),
             beyond={each.title: rows for each in members if (rows := _beyond(each))},
@@ -169,6 +172,25 @@ def differences(members: Sequence[Member]) -> Iterator[str]:
     )
 
 
+def distances(members: Sequence[Member]) -> str:
+    """Say how far from the start SB ends, in units of LB; empty where no network of the paper has both."""
+    found = []
+    for member in members:
+        groups = section(member.numbers, "groups")
+        small, large = (
+            number(section(section(groups, group), DISTANCE).get("mean"))
+            for group in verdicts.GROUPS
+        )
+        if member.network and small > 0 and large > 0:
+            found.append(f"{small / large:.2g} ({member.network})")
+    low, high = keskar2017.DISTANCES
+    return (
+        f"The paper finds SB between {low} and {high} times as far from the start as LB; here the ratio of the means is {', '.join(found)}."
+        if found
+        else ""
+    )
+
+
 def scores(rows: Sequence[verdicts.Row]) -> Iterator[str]:
     """Yield the score of each way of measuring, accuracies apart from sharpness."""
     ways = dict.fromkeys((row.mode, row.search) for row in rows)
@@ -210,11 +232,21 @@ def _figures(root: Path, members: Sequence[Member]) -> Iterator[dict[str, Any]]:
             file = root / member.folder / "figures" / f"{name}.svg"
             wanted = member.network or at not in OF_NETWORKS
             if member.study and wanted and file.exists():
-                title = f"{caption}: {member.title}"
+                title = f"{caption}: {member.title}, {_subject(member.study)}"
                 svg = inline(file.read_text(encoding="utf-8"), f"f{at}-{i}", title)
                 # ours and free of scripts, as on a study's own page
                 drawn = Markup(svg)  # noqa: S704
                 yield {"number": at, "title": title, "svg": drawn, "id": f"f{at}-{i}"}
+
+
+def _subject(study: folder.Study) -> str:
+    """Say what a study trains: network, data set and seeds."""
+    settings = section(study.record, "config")
+    network, data = (
+        section(settings, key).get("name", "unknown") for key in ("model", "data")
+    )
+    seeds = len({run.seed for run in study.runs})
+    return f"{network} on {data}, n = {seeds}"
 
 
 def _facts(member: Member) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,8 @@ from bsexp import results
 
 STAND_IN = "synthetic stand-in"  # for data that are not here
 PATHS = "path/"  # measurements that only the compared group's runs have
+# Those of which the baseline is measured as trained only, at the factor 1.
+RESCALED = "invariance/"
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,20 @@ def _measures_absent(study: Study) -> Iterator[str]:
         )
         for run in runs:
             absent = [
-                name for name in [*common, *paths] if name not in run.measurements
+                name
+                for name in [*common, *paths]
+                if name not in run.measurements and not _of_others(study, run, name)
             ]
             if not run.measurements and run.state == "done":
                 yield f"{run.title}: no measurements."
             elif absent and run.state == "done":
                 yield f"{run.title}: not measured: {', '.join(absent)}."
+
+
+def _of_others(study: Study, run: Run, name: str) -> bool:
+    """Say whether a measurement is not asked for of the baseline."""
+    baseline = study.comparison is not None and run.group == study.comparison[0]
+    return baseline and name.startswith(RESCALED) and name != f"{RESCALED}1"
 
 
 def _measures_null(study: Study) -> Iterator[str]:

@@ -24,6 +24,7 @@ SECTIONS = ("Sharpness φ", "Hessian", "Rise of the loss")
 class Rescaled:
     """One measure of the compared group as trained and scaled up, beside the baseline as trained, as text."""
 
+    section: str
     label: str
     mode: str
     baseline: str
@@ -89,6 +90,25 @@ def rescalings(study: Study) -> Iterator[Rescaled]:
     for measure in _names(after, (*SECTIONS, "Loss", "Accuracy")):
         factor = _fooling(before, after, measure.mode)
         yield _row(measure, factor, *_values(before, after, measure.name, factor))
+
+
+def answer(study: Study) -> Iterator[str]:
+    """Yield, of the first mode that was measured, what scaling up does to φ and which measures it fools."""
+    rows = [row for row in rescalings(study) if row.section in SECTIONS]
+    if not rows or study.comparison is None:
+        return
+    (phi, *_) = rows
+    baseline, compared = study.comparison
+    yield (
+        f"Where the layers in front of batch norm are scaled up {phi.factor} times, which leaves the function the same, {phi.label} of {compared} "
+        f"falls from {phi.compared} to {phi.rescaled}; that of {baseline}, as trained, is {phi.baseline} (mode {phi.mode})."
+    )
+    for verdict in ("fooled", "unchanged"):
+        found = [
+            row.label for row in rows if (row.mode, row.verdict) == (phi.mode, verdict)
+        ]
+        if found:
+            yield f"{verdict.capitalize()}: {'; '.join(found)}."
 
 
 def _compared(study: Study) -> list[Run]:
@@ -225,7 +245,14 @@ def _row(
         for values in (baseline, compared, scaled)
     )
     verdict = _verdict(baseline, compared, scaled)
-    return Rescaled(measure.label + unit, measure.mode, *texts, str(factor), verdict)
+    return Rescaled(
+        measure.section,
+        measure.label + unit,
+        measure.mode,
+        *texts,
+        str(factor),
+        verdict,
+    )
 
 
 def _spread(values: list[float]) -> str:
@@ -240,6 +267,7 @@ def _verdict(baseline: list[float], compared: list[float], scaled: list[float]) 
         return tables.ABSENT
     if np.allclose(scaled, compared, rtol=KEPT, atol=0):
         return "unchanged"
-    if np.mean(compared) > np.mean(baseline) > np.mean(scaled):
+    rows = zip(compared, baseline, scaled, strict=True)
+    if all(trained > before > after for trained, before, after in rows):
         return "fooled"
     return "changed"

@@ -64,7 +64,10 @@ _FAMILIES = {
     "noise_scale": (
         "Gradient noise scale",
         "examples",
-        {"simple": "tr Σ / |G|²", "curved": "tr HΣ / GᵀHG"},
+        {
+            "simple": "B_simple = tr Σ / |G|²",
+            "curved": "B_noise = tr HΣ / GᵀHG",
+        },
     ),
     "update": (
         "Next update",

@@ -11,7 +11,7 @@ from typing import Any
 from scipy import stats
 
 from bsexp import results
-from bsexp.report import folder
+from bsexp.report import along, folder, invariance
 from bsexp.report.answer import answer
 
 RATIOS = ("sharpness/", "hessian/", "distance_from_start")
@@ -30,25 +30,26 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         A study that measures along training has "along" as well: group -> epochs before the point -> measures.
     """
     study = folder.read(workdir)
-    warning = (
-        f"Data are a {folder.STAND_IN}, so nothing is reproduced here. "
-        if study.synthetic
-        else ""
-    )
+    warning = [f"Data are a {folder.STAND_IN}, so nothing is reproduced here."]
     groups = {name: _group(study, name) for name in study.groups}
     pairs = _pairs(study)
-    along = {name: _along(runs) for name, runs in study.groups.items()}
+    points = {name: _along(runs) for name, runs in study.groups.items()}
+    finished = bool(study.record.get("finished"))
     return {
         "schema": results.SCHEMA,
         "name": study.record["name"],
         "question": study.record["question"],
-        "answer": warning
-        + answer(
-            study.comparison, groups, pairs, finished=bool(study.record.get("finished"))
+        "answer": " ".join(
+            [
+                *(warning if study.synthetic else []),
+                answer(study.comparison, groups, pairs, finished=finished),
+                *along.answer(study),
+                *invariance.answer(study),
+            ]
         ),
         "groups": groups,
         "pairs": pairs,
-        **({"along": along} if any(along.values()) else {}),
+        **({"along": points} if any(points.values()) else {}),
     }
 
 

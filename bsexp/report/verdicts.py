@@ -1,5 +1,6 @@
 """Tables 2 to 4 of arXiv:1609.04836 beside ours, and a verdict for every pair of their cells."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ RULE = (
     f"the same way in a one-sided Welch test at {100 * LEVEL:.0f} % over seeds, for accuracies as for φ. “Ratio within a factor {FACTOR:g}”, "
     f"for φ only: mean LB / mean SB is at most {FACTOR:g} times above or below the paper's. “Not reproduced”: neither, though it could "
     "be tested. “Cannot be told”: one seed, or seeds without any spread, allow no test, and the ratio does not decide; or the paper's two "
-    "values are equal. “Not run here”: there is no value in both groups. No correction for the number of tests. "
+    "values are equal. “Not run here”: there is no value in both groups. "
     f"“Stalled”: at so many seeds L-BFGS-B found less than {100 * STALLED:.0f} % of what sign ascent found at the same point, which is a "
-    "failed search and not a flat minimum; the verdict counts them as they are."
+    "failed search and not a flat minimum: its φ is a bound from below. Where one stalled, the verdict is “same direction” if the test "
+    "says so and all of SB's searches went well, and else “cannot be told”. †: to be checked against the paper, from a single transcription."
 )
 SAME, RATIO = "same direction", f"ratio within a factor {FACTOR:g}"
 BOTH = f"{SAME}, {RATIO}"
@@ -46,6 +48,23 @@ class Cell(NamedTuple):
     published: str
     scale: float
     ours: tuple[tuple[str, str, str], ...]
+
+    @property
+    def expected(self) -> tuple[tuple[float, float], ...]:
+        """The direction that is tested where the paper has no value; none of training accuracy, which it has both ways."""
+        if self.published == "train_accuracy":
+            return (0.0, 0.0), (0.0, 0.0)
+        return ((0.0, 0.0), (1.0, 0.0))[:: 1 if self.table > 2 else -1]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """What the verdicts are called where the paper has no value."""
+        untested = {UNKNOWN: "not tested"} if self.published == "train_accuracy" else {}
+        return {
+            FAILED: "no significant difference that way",
+            SAME: "LB sharper" if self.table > 2 else "SB better",
+            **untested,
+        }
 
 
 def _accuracy(split: str, label: str) -> Cell:
@@ -89,7 +108,8 @@ class Row:
         paper: SB and LB; empty where the paper has none.
         ours: SB and LB with their n, and how many of these are searches that stalled.
         ratios: mean LB / mean SB of the paper and of ours; empty for accuracies.
-        p_value: of the test; empty where there is none.
+        stalled: whether any of these searches stalled.
+        p: of the test; NaN where there is none.
         verdict: one of `VERDICTS`, or the outcome of the test where the paper has no value.
     """
 
@@ -101,13 +121,21 @@ class Row:
     paper: tuple[str, str]
     ours: tuple[str, str]
     ratios: tuple[str, str]
-    p_value: str
+    stalled: bool
+    p: float
     verdict: str
 
     @property
     def closest(self) -> bool:
         """Whether it is measured as the paper's cell seems to have been: by L-BFGS-B with the statistics of the batch."""
         return (self.mode, self.search) in {("running", ""), ("batch", PAPERS_SEARCH)}
+
+    @property
+    def p_value(self) -> str:
+        """Write it; empty where there is none."""
+        if math.isnan(self.p):
+            return ""
+        return "< 0.001" if self.p < 0.001 else f"{self.p:.2g}"
 
     @property
     def way(self) -> str:
@@ -139,6 +167,7 @@ def verdict(
     paper: Sequence[tuple[float, float]],
     *,
     ratio_counts: bool,
+    stalled: Sequence[int] = (0, 0),
 ) -> tuple[str, float]:
     """Return the verdict and the p-value of the test.
 
@@ -146,6 +175,7 @@ def verdict(
         ours: finite values of SB and of LB, one a seed.
         paper: (mean, deviation) of SB and of LB.
         ratio_counts: whether the ratio of the means is looked at: for φ, not for accuracies.
+        stalled: how many searches of SB and of LB stalled, whose values are bounds from below.
     """
     if not all(ours):
         return NOT_RUN, math.nan
@@ -153,6 +183,9 @@ def verdict(
     p_value = math.nan
     if small != large:
         p_value = welch(*(ours if small > large else reversed(ours)))
+    if any(stalled):
+        flatter = stalled[small > large]
+        return (SAME if p_value < LEVEL and not flatter else UNKNOWN), p_value
     near = ratio_counts and _near(_ratio(*map(_mean, ours)), large / small)
     if p_value < LEVEL:
         return (BOTH if near else SAME), p_value
@@ -164,6 +197,39 @@ def verdict(
 def one_a_cell(rows: Sequence[Row]) -> list[Row]:
     """Return one row for each pair of the paper's cells: the closest way, or that it was not run."""
     return [row for row in rows if row.closest or row.verdict == NOT_RUN]
+
+
+def with_the_better_search(rows: Sequence[Row]) -> list[Row]:
+    """Return one row for each pair of cells, and behind one that a stalled search leaves open that of both searches."""
+    found = one_a_cell(rows)
+    left_open = {
+        (row.network, row.table, row.label, row.mode)
+        for row in found
+        if row.stalled and row.verdict == UNKNOWN
+    }
+    return [
+        row
+        for row in rows
+        if row in found
+        or (
+            row.search != PAPERS_SEARCH
+            and (row.network, row.table, row.label, row.mode) in left_open
+        )
+    ]
+
+
+def corrected(found: Sequence[Row]) -> str:
+    """Say how many of the tests are significant, by themselves and all together (Holm 1979, 10.2307/4615733)."""
+    p_values = sorted(row.p for row in found if not math.isnan(row.p))
+    tests = len(p_values)
+    alone = sum(p < LEVEL for p in p_values)
+    held = itertools.takewhile(
+        lambda place: p_values[place] < LEVEL / (tests - place), range(tests)
+    )
+    return (
+        f"Of these {tests} tests {alone} are significant at {100 * LEVEL:.0f} % by themselves, {len(list(held))} after Holm's correction "
+        "for their number."
+    )
 
 
 def counts(found: Sequence[Row]) -> str:
@@ -227,14 +293,14 @@ def _row(
     paper: tuple[tuple[float, float], ...] | None,
 ) -> Row:
     is_ratio = cell.table > 2
-    expected = paper or ((0.0, 0.0), (1.0, 0.0))[:: 1 if is_ratio else -1]
     found, p_value = verdict(
-        way.ours, expected, ratio_counts=is_ratio and paper is not None
+        way.ours,
+        paper or cell.expected,
+        ratio_counts=is_ratio and paper is not None,
+        stalled=way.stalled,
     )
-    if paper is None and found == FAILED:
-        found = "no significant difference that way"
-    if paper is None and found == SAME:
-        found = "LB sharper" if is_ratio else "SB better"
+    if paper is None:
+        found = cell.outcomes.get(found, found)
     scaled = [[cell.scale * value for value in values] for values in way.ours]
     return Row(
         cell.table,
@@ -242,18 +308,25 @@ def _row(
         cell.label,
         way.mode,
         way.search,
-        paper=tuple(
-            tables.quoted(cell.scale * mean, cell.scale * std) for mean, std in paper
-        )
-        if paper
-        else ("", ""),
+        paper=_published(cell, network, paper) if paper else ("", ""),
         ours=tuple(map(_text, scaled, way.stalled)),
         ratios=(
             _times(_ratio(paper[0][0], paper[1][0])) if paper and is_ratio else "",
             _times(_ratio(*map(_mean, way.ours))) if is_ratio else "",
         ),
-        p_value="" if math.isnan(p_value) else _p(p_value),
+        stalled=any(way.stalled),
+        p=p_value,
         verdict=found,
+    )
+
+
+def _published(
+    cell: Cell, network: str, paper: tuple[tuple[float, float], ...]
+) -> tuple[str, ...]:
+    return tuple(
+        tables.quoted(cell.scale * mean, cell.scale * std)
+        + (" †" if (network, group, cell.published) in keskar2017.UNCHECKED else "")
+        for group, (mean, std) in zip(GROUPS, paper, strict=True)
     )
 
 
@@ -348,7 +421,3 @@ def _times(ratio: float) -> str:
     if not math.isfinite(ratio):
         return tables.ABSENT
     return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"
-
-
-def _p(p_value: float) -> str:
-    return "< 0.001" if p_value < 0.001 else f"{p_value:.2g}"

@@ -67,6 +67,24 @@ def test_the_summary_has_a_section_of_its_own_and_the_end_stays_as_it_is(
     assert "along" not in summary.summarise(untouched(measured))
 
 
+def test_the_answer_names_the_epoch_from_which_the_compared_group_stays_sharper(study):
+    sharp = "sharpness/full/1e-3/batch"
+    # Of seed 1, LB is the flatter one after 2 epochs.
+    values = {"SB": (9.0, 1.0, 3.0, 1.0), "LB": (9.0, 2.0, 2.5, 8.0)}
+    for group, seed in study.runs:
+        place = study.run(group, seed)
+        points = results.points(place)
+        for epoch, value in enumerate(values[group]):
+            factor = 2.0 if seed != 1 and group == "LB" else 1.0
+            points[epoch] = records(seed, epoch, 1.0)
+            points[epoch][sharp]["values"][sharp] = factor * value
+        results.write_points(place, points)
+    assert (
+        "Along training, φ, full space, ε = 1e-3 of LB is above SB's at every one of 3 seeds from epoch 3 on (of 0, 1, 2, 3; "
+        "mode batch)." in summary.summarise(study.path)["answer"]
+    )
+
+
 def untouched(study):
     for group, seed in study.runs:
         place = study.run(group, seed)

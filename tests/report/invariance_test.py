@@ -3,7 +3,7 @@
 import pytest
 
 from bsexp import report, results
-from bsexp.report import folder, invariance
+from bsexp.report import folder, invariance, summary
 
 PHI, KEPT = "sharpness/full/1e-3/running", "flatness/adaptive/running"
 # LB's value at the scales 1, 2 and 4, in units of SB's as trained.
@@ -31,7 +31,7 @@ def measured(study):
     for group, seed in study.runs:
         place = study.run(group, seed)
         points = results.points(place)
-        for index, factor in enumerate((1, 2, 4)):
+        for index, factor in enumerate((1, 2, 4) if group == "LB" else (1,)):
             points[None][f"invariance/{factor}"] = scaled(group, seed, factor, index)
         results.write_points(place, points)
     return study
@@ -39,6 +39,27 @@ def measured(study):
 
 def table(study):
     return {row.label: row for row in invariance.rescalings(folder.read(study.path))}
+
+
+def test_the_baseline_as_trained_is_all_that_is_asked_for(measured):
+    assert folder.missing(folder.read(measured.path)) == []
+
+
+def test_the_answer_says_what_is_fooled_and_what_is_not(measured):
+    said = summary.summarise(measured.path)["answer"]
+    assert said.endswith(
+        "Where the layers in front of batch norm are scaled up 4 times, which leaves the function the same, φ, full space, "
+        "ε = 1e-3 of LB falls from 5.50 ± 0.50 to 0.550 ± 0.050; that of SB, as trained, is 1.10 ± 0.10 (mode running). Fooled: "
+        "φ, full space, ε = 1e-3. Unchanged: largest in the ball relative to |x| (adaptive), nats."
+    )
+
+
+def test_fooled_is_what_calls_it_flatter_at_every_seed(measured):
+    place = measured.run("LB", 1)
+    points = results.points(place)
+    points[None]["invariance/4"]["detail"]["measures"]["hessian/trace/running"] = 1.0
+    results.write_points(place, points)
+    assert table(measured)["trace of the Hessian"].verdict == "changed"
 
 
 def test_the_table_is_at_the_smallest_scale_at_which_phi_calls_lb_flatter_at_every_seed(

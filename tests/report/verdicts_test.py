@@ -1,5 +1,6 @@
 """The rule of the verdicts on numbers whose verdict is known, and the paper's tables beside ours."""
 
+import dataclasses
 import math
 
 import pytest
@@ -12,8 +13,10 @@ FLAT, SHARP = [1.0, 1.2, 0.8], [150.0, 170.0, 160.0]
 PAPER = ((1.23, 0.83), (205.14, 69.52))
 
 
-def judge(small, large, paper=PAPER, *, ratio_counts=True):
-    return verdicts.verdict((small, large), paper, ratio_counts=ratio_counts)
+def judge(small, large, paper=PAPER, *, ratio_counts=True, stalled=(0, 0)):
+    return verdicts.verdict(
+        (small, large), paper, ratio_counts=ratio_counts, stalled=stalled
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,23 @@ def judge(small, large, paper=PAPER, *, ratio_counts=True):
 )
 def test_the_verdict_on_phi_follows_the_stated_rule(small, large, expected):
     assert judge(small, large)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "stalled", "expected"),
+    [
+        (FLAT, SHARP, (0, 1), verdicts.SAME),  # LB is at least as sharp as that
+        (FLAT, SHARP, (1, 0), verdicts.UNKNOWN),  # SB may be sharper than LB
+        (FLAT, SHARP, (1, 1), verdicts.UNKNOWN),
+        ([1.0, 1.0], [2.0, 300.0], (0, 1), verdicts.UNKNOWN),  # a ratio of bounds
+        (FLAT, [1.1, 0.9, 1.0], (0, 3), verdicts.UNKNOWN),  # not that it is flat
+        ([], SHARP, (0, 1), verdicts.NOT_RUN),
+    ],
+)
+def test_a_search_that_stalled_bounds_phi_from_below_and_decides_no_more(
+    small, large, stalled, expected
+):
+    assert judge(small, large, stalled=stalled)[0] == expected
 
 
 @pytest.mark.parametrize(("factor", "near"), [(2.9, True), (3.1, False)])
@@ -84,6 +104,29 @@ def test_a_search_that_stalled_is_marked():
         "2, 1 stalled)",
     ]
     assert all("stalled" not in text for row in rows for text in row.paper)
+    assert by_papers.verdict == verdicts.UNKNOWN
+    shown = verdicts.with_the_better_search(list(verdicts.rows("F1", found)))
+    assert [(row.search, row.label) for row in shown if row.table == 3] == [
+        ("lbfgsb", "φ, ε = 1e-3"),
+        ("best", "φ, ε = 1e-3"),
+        ("lbfgsb", "φ, ε = 5e-4"),
+    ]
+
+
+def test_holms_correction_is_that_of_a_known_example():
+    """Of 0.01, 0.02, 0.04 the bounds are 0.05 / 3, 0.05 / 2, 0.05; of 0.01, 0.03, 0.04 the second one fails."""
+    (row, *_) = verdicts.rows("F1", None)
+
+    def said(*p_values):
+        return verdicts.corrected(
+            [row, *(dataclasses.replace(row, p=p) for p in p_values)]
+        )
+
+    assert said(0.04, 0.01, 0.02).startswith("Of these 3 tests 3 are")
+    assert "3 after Holm" in said(0.04, 0.01, 0.02)
+    assert said(0.03, 0.04, 0.01).startswith("Of these 3 tests 3 are")
+    assert "1 after Holm" in said(0.03, 0.04, 0.01)
+    assert "Of these 2 tests 1 are" in said(0.5, 0.01)
 
 
 def test_every_pair_of_the_papers_cells_has_a_row_though_nothing_was_run():
@@ -113,6 +156,20 @@ def test_each_way_of_measuring_has_its_own_row_and_the_papers_is_marked():
     assert rows[0].ratios == ("167", "160")
 
 
+def test_a_published_value_from_a_single_transcription_is_marked():
+    marked = {
+        (network, row.label, text)
+        for network in keskar2017.NETWORKS
+        for row in verdicts.rows(network, None)
+        for text in row.paper
+        if text.endswith("†")
+    }
+    assert marked == {
+        ("F1", "φ, ε = 5e-4", "9.17 ± 0.14 †"),
+        ("F2", "φ, ε = 1e-3", "23.63 ± 0.54 †"),
+    }
+
+
 def test_accuracies_are_shown_in_per_cent_like_the_papers():
     values = {"test_accuracy": [0.98, 0.981]}
     row = next(
@@ -126,6 +183,9 @@ def test_accuracies_are_shown_in_per_cent_like_the_papers():
 def test_a_study_that_the_paper_has_not_is_tested_but_gets_no_verdict_of_the_paper():
     small = {"test_accuracy": [0.9, 0.91], "sharpness/full/1e-3/batch": FLAT}
     large = {"test_accuracy": [0.8, 0.81], "sharpness/full/1e-3/batch": SHARP}
+    trained = {"train_accuracy": [0.9, 0.91]}
+    (training,) = verdicts.rows_beyond(summary(SB=trained, LB=trained), "other")
+    assert (training.verdict, training.p_value) == ("not tested", "")
     accuracy, sharpness = verdicts.rows_beyond(summary(SB=small, LB=large), "other")
     assert (accuracy.verdict, sharpness.verdict) == ("SB better", "LB sharper")
     assert accuracy.paper == sharpness.paper == ("", "")
