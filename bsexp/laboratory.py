@@ -208,7 +208,9 @@ class Laboratory:
             self._folder.set_status(run, "failed", reason=str(error))
             return
         # Only its weights are needed later, as a pair's baseline.
-        self._points[run.name] = point._replace(preconditioner=None, descent=None)
+        self._points[run.name] = point._replace(
+            start=None, preconditioner=None, descent=None
+        )
         self._folder.set_status(run, "done", **self._target(run))
 
     def _measure(self, item: items.Item, point: task.Point) -> None:

@@ -169,11 +169,12 @@ def preconditioned(operator: Operator, diagonal: Pytree) -> Operator:
 
 def finite(tree: Pytree) -> bool:
     """Say whether every number of a pytree is finite."""
-    return all(
-        bool(jnp.isfinite(leaf).all())
+    flags = [
+        jnp.isfinite(leaf).all()
         for leaf in jax.tree.leaves(tree)
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    )
+    ]
+    return all(jax.device_get(flags))  # one wait for all of them
 
 
 def as_partial(function: Callable[..., Any]) -> Partial:

@@ -59,6 +59,7 @@ class Stream:
         epoch, step = begin
         self._update = epoch * self._steps + step
         self._published = range(epoch, epoch)
+        self._drawn: jax.Array | None = None  # the order of the epoch that is next
         self._folder = tempfile.TemporaryDirectory(prefix="bsexp-orders-")
         self._orders = portions.Orders(Path(self._folder.name))
         source = portions.Portions(
@@ -146,9 +147,14 @@ class Stream:
         for epoch in range(self._published.start, begin):
             self._orders.forget(epoch)
         for epoch in range(self._published.stop, end):
-            order = _order(self._order_key, epoch, self._size)
-            self._orders.publish(epoch, np.asarray(order))
+            drawn = self._drawn if self._drawn is not None else self._draw(epoch)
+            # Ahead of the updates on the device's queue: the host would wait for them, and the device for the host.
+            self._drawn = self._draw(epoch + 1)
+            self._orders.publish(epoch, np.asarray(drawn))
         self._published = range(begin, max(end, self._published.stop))
+
+    def _draw(self, epoch: int) -> jax.Array:
+        return _order(self._order_key, epoch, self._size)
 
 
 def _checked(places: np.ndarray, batch_size: int) -> int:

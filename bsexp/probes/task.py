@@ -20,7 +20,7 @@ class Point(NamedTuple):
         run: name of its run.
         parameters: x.
         statistics: running averages of batch norm.
-        start: x_0, where its training began.
+        start: x_0, where its training began; None for one that is only a pair's baseline any more.
         preconditioner: what Adam divides its steps by, a pytree like x; None for other optimizers.
         descent: what its optimizer would do next; None where its state is not known.
     """

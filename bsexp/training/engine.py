@@ -85,7 +85,11 @@ class Engine(abc.ABC):
 
     def most(self, values: list[int]) -> list[int]:
         """Return the largest of what the processes of the mesh say, number by number; each must call it."""
-        return values
+        return self.agreeing(lambda: values)()
+
+    def agreeing(self, said: Callable[[], list[int]]) -> Callable[[], list[int]]:
+        """Begin to find the `most`, as `reading` does; one process says its own when asked for the result, several now."""
+        return said
 
     @functools.cached_property
     def held(self) -> tuple[range, range]:

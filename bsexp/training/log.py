@@ -46,8 +46,11 @@ class Log:
         files: Sequence[Path],
         done: int,
         heard: Callable[[int, float, float, float], None],
+        *,
+        timed: bool,
     ) -> None:
         self._engine, self._files, self._heard = mesh_engine, files, heard
+        self._timed = timed
         self._writes = processes.leads()
         self.failed: dict[int, FloatingPointError] = {}
         self.ended: set[int] = set()
@@ -67,9 +70,10 @@ class Log:
         return self._agreed(time.perf_counter() - min(self._began))
 
     def _agreed(self, seconds: float) -> float:
-        """Return the leading process's time, rounded to milliseconds: what ends a run must be the same everywhere."""
-        (milliseconds,) = self._engine.most([round(1e3 * seconds) * self._writes])
-        return milliseconds / 1e3
+        """Return the leading process's time, where it ends runs: that must be the same everywhere. In milliseconds."""
+        own = round(1e3 * seconds)
+        (agreed,) = self._engine.most([own * self._writes]) if self._timed else (own,)
+        return agreed / 1e3
 
     def read_previous(self, dispatched: Portion | None) -> None:
         """Read what was dispatched before, and keep what was dispatched now for the next call."""
@@ -90,9 +94,11 @@ class Log:
         self._read = now
         if portion.held_out:
             held_out = {name: each.read() for name, each in portion.held_out.items()}
+            now = time.perf_counter()
             for i in well:
                 named = {name: found[i] for name, found in held_out.items()}
-                self._write(i, portion, {"train": train[i], **named})
+                seconds = self._agreed(now - self._began[i])
+                self._write(i, portion, seconds, {"train": train[i], **named})
 
     def _going_on(self, number: int) -> list[int]:
         return [i for i in range(number) if not (i in self.failed or i in self.ended)]
@@ -116,7 +122,11 @@ class Log:
                 )
 
     def _write(
-        self, i: int, portion: Portion, found: dict[str, evaluation.Evaluation]
+        self,
+        i: int,
+        portion: Portion,
+        seconds: float,
+        found: dict[str, evaluation.Evaluation],
     ) -> None:
         epoch = portion.epoch
         whole = portion.last == epoch.whole
@@ -124,7 +134,7 @@ class Log:
             "epoch": epoch.number + (1 if whole else portion.last / epoch.whole),
             "step": epoch.first + portion.last,
             "examples": epoch.seen + portion.last * epoch.batch,
-            "seconds": self._agreed(time.perf_counter() - self._began[i]),
+            "seconds": seconds,
         }
         for name, (loss, accuracy) in found.items():
             row |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}

@@ -125,7 +125,8 @@ def train(job: Job) -> list[End]:
         for _, group in itertools.groupby(sorted(members, key=_done), key=_done):
             ends |= _Session(job, list(group), stop).run()
         # It may have come after the last portion was dispatched.
-        if asked := _asked(job, stop):
+        (asked,) = _asking(job, stop)()
+        if asked:
             raise interruption.Interrupted(asked)
     return [ends[number] for number in range(len(job.seeds))]
 
@@ -136,7 +137,7 @@ def _member(job: Job, number: int, opened: contextlib.ExitStack) -> _Member:
         checkpoint.Checkpoints(folder / "checkpoints", processes=together)
     )
     fresh = start(job, number)
-    state = checkpoints.restore(fresh) or fresh
+    state = jax.device_get(checkpoints.restore(fresh) or fresh)
     return _Member(
         number,
         job.seeds[number],
@@ -161,10 +162,9 @@ def _check_agreement(job: Job, members: list[_Member]) -> None:
         )
 
 
-def _asked(job: Job, stop: interruption.Deferred) -> int:
-    """Return the number of the signal that came to any of the processes, 0 for none; each must call it."""
-    (number,) = job.trainer.engine.most([stop.number or 0])
-    return number
+def _asking(job: Job, stop: interruption.Deferred) -> Callable[[], list[int]]:
+    """Begin to ask for the number of the signal that came to any of the processes, 0 for none; each must call it."""
+    return job.trainer.engine.agreeing(lambda: [stop.number or 0])
 
 
 def _done(member: _Member) -> int:
@@ -185,7 +185,13 @@ class _Session:
         self._placed = spread([np.int32(seed) for seed in self._seeds])
         self._state = spread([member.state for member in whole])
         files = [member.folder / results.CURVES for member in members]
-        self._log = log.Log(job.trainer.engine, files, self._done, job.heard)
+        self._log = log.Log(
+            job.trainer.engine,
+            files,
+            self._done,
+            job.heard,
+            timed=bool(job.train.seconds),
+        )
         # NOTE: what ended before is saved as it ended; precise statistics are not computed again.
         self._ends: dict[int, End] = {}
         for i in self._over():
@@ -200,7 +206,7 @@ class _Session:
                     self._train_epoch(epoch, fed)
         self._log.read_previous(None)
         for i in self._running:
-            self._ends[i] = self._member(i)
+            self._ends[i] = jax.device_get(self._member(i))
         for member in self._members:
             member.checkpoints.wait()
         return {member.number: self._ends[i] for i, member in enumerate(self._members)}
@@ -218,6 +224,7 @@ class _Session:
             last = min(first + train.steps_per_dispatch, epoch.steps)
             out_of_time = bool(train.seconds) and self._log.seconds >= train.seconds
             ends = last == epoch.steps or out_of_time
+            asking = _asking(self._job, self._stop)
             self._dispatch(epoch, fed, first, last, ends=ends)
             if last == epoch.steps:
                 self._keep(epoch.number + 1)
@@ -225,7 +232,8 @@ class _Session:
                 self._finish(self._over(), epoch.first + last)
             if epoch is self._job.epochs[-1] and last == epoch.steps:
                 self._finish(self._running, epoch.end)
-            if asked := _asked(self._job, self._stop):
+            (asked,) = asking()
+            if asked:
                 self._save(self._running, epoch.first + last)
                 for member in self._members:
                     member.checkpoints.wait()

@@ -125,16 +125,17 @@ class Jit(engine.Engine):
 
         return wait
 
-    def most(self, values: list[int]) -> list[int]:
-        """Return the largest of what the processes of the mesh say, number by number; each must call it."""
+    def agreeing(self, said: Callable[[], list[int]]) -> Callable[[], list[int]]:
+        """Begin to find the largest of what the processes of the mesh say, number by number; each must call it."""
         if not self._several:
-            return values
+            return super().agreeing(said)
         sharding = NamedSharding(self.mesh, PartitionSpec((POPULATION, DATA)))
-        own = np.array(values, np.int32)[None]
-        said = jax.make_array_from_callback(
-            (self.mesh.size, len(values)), sharding, lambda _: own
+        own = np.array(said(), np.int32)[None]
+        values = jax.make_array_from_callback(
+            (self.mesh.size, own.shape[1]), sharding, lambda _: own
         )
-        return jax.device_get(self._largest(said)).tolist()
+        largest = self._largest(values)
+        return lambda: jax.device_get(largest).tolist()
 
     @functools.cached_property
     def _all(self) -> Callable[[Pytree], Pytree]:

@@ -172,6 +172,13 @@ def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(
         codes, _, errors = finished(began)
     assert codes == [0, 0], errors
     assert rows(tmp_path) == alone
+    # What is asked for later is measured at the ends as they were saved; nothing is left to train.
+    more = "--config.measure.probes=('evaluation','distance','update')"
+    with started(mnist_dir, tmp_path, more, number=2, devices=1) as began:
+        codes, outputs, errors = finished(began)
+    assert codes == [0, 0], errors
+    assert "norm of the update" in outputs[0]
+    assert rows(tmp_path) == alone
 
 
 @pytest.mark.parametrize(
