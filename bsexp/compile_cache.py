@@ -1,5 +1,6 @@
 """Compiled programs are kept in the user's cache folder, so that only the first start compiles them."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -18,7 +19,7 @@ def enable() -> None:
     """Keep compiled programs in $XDG_CACHE_HOME/bsexp/ or ~/.cache/bsexp/; call it before anything is compiled.
 
     JAX compiles anew for another version of itself, other flags and another kind of device. Several processes may share
-    the folder. Where $JAX_COMPILATION_CACHE_DIR is set it is JAX's folder instead, or none if it is empty; nothing is
+    the folder, and those of one study should: only the first one of them writes it, and the others read what it wrote. Where $JAX_COMPILATION_CACHE_DIR is set it is JAX's folder instead, or none if it is empty; nothing is
     kept where the folder cannot be written.
     """
     # What cannot be read or written is compiled: that costs time, and nobody needs to be told of each program.
@@ -59,7 +60,10 @@ def _processor() -> str:
 
 def _prune(folder: Path) -> None:
     """Remove the programs that were not read for the longest time, down to MOST_BYTES."""
-    found = [(file, file.stat()) for file in folder.glob("*-cache")]
+    found = []
+    for file in folder.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):  # another process prunes, too
+            found.append((file, file.stat()))
     total = 0
     for file, stat in sorted(found, key=lambda each: -each[1].st_atime):
         total += stat.st_size
