@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bsexp.report import summary
-from bsexp.report.answer import LEVEL
 from bsexp.report.folder import Study, section
 from bsexp.report.look import COLOURS, LINES, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
+from bsexp.report.welch import LEVEL, welch
 
 FEWEST = 3  # sizes that make a curve
 UNKNOWN = "one seed, or seeds without any spread, cannot tell"
@@ -62,13 +61,13 @@ def smallest_above_first(curve: Curve) -> int | None:
 def _losses(curve: Curve) -> list[tuple[int, float]]:
     """Return (size, p-value) of being below the best; NaN where it cannot be told."""
     best = max(curve, key=lambda size: fmean(curve[size]))
-    return [(size, summary.welch(curve[best], curve[size])) for size in curve]
+    return [(size, welch(curve[best], curve[size])) for size in curve]
 
 
 def _rises(curve: Curve) -> list[tuple[int, float]]:
     """Return (size, p-value) of being above the smallest size; NaN where it cannot be told."""
     first = curve[min(curve)]
-    return [(size, summary.welch(curve[size], first)) for size in curve]
+    return [(size, welch(curve[size], first)) for size in curve]
 
 
 def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:

@@ -2,17 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy import stats
-
 from bsexp import results
-from bsexp.report import along, folder, invariance
+from bsexp.report import along, batch_sizes, folder, invariance
 from bsexp.report.answer import answer
+from bsexp.report.welch import welch
 
 RATIOS = ("sharpness/", "hessian/", "distance_from_start")
 GAPS = ("train_accuracy", "test_accuracy")
@@ -43,6 +41,7 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
             [
                 *(warning if study.synthetic else []),
                 answer(study.comparison, groups, pairs, finished=finished),
+                *batch_sizes.thresholds(study),
                 *along.answer(study),
                 *invariance.answer(study),
             ]
@@ -145,20 +144,3 @@ def _gap(both: list[tuple[int, float, float]]) -> dict[str, Any]:
     finite = [(a, b) for _, a, b in both if math.isfinite(a - b)]
     p_value = welch(*zip(*finite, strict=True)) if finite else math.nan
     return {**gap, "p_value": p_value}
-
-
-def welch(baseline: Sequence[float], compared: Sequence[float]) -> float:
-    """The p-value of the one-sided Welch test that ``baseline`` is higher.
-
-    NaN for one seed, and where neither group has any spread (up to rounding).
-    """
-    if (
-        min(len(baseline), len(compared)) < 2
-        or max(stdev(baseline), stdev(compared)) < 1e-12
-    ):
-        return math.nan
-    moments = [
-        f(values) for values in (baseline, compared) for f in (fmean, stdev, len)
-    ]
-    test = stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="greater")
-    return float(test.pvalue)

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from bsexp import keskar2017
 from bsexp.report import tables
-from bsexp.report.answer import LEVEL
 from bsexp.report.measures import MODES, SEARCHES, STALLED
-from bsexp.report.summary import welch
+from bsexp.report.welch import LEVEL, welch
 
 FACTOR = 3.0
 GROUPS = ("SB", "LB")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bsexp import report, results
-from bsexp.report import batch_sizes, folder
+from bsexp.report import batch_sizes, folder, summary
 
 SIZES = (16, 256, 4_000)
 ACCURACY = {16: 0.97, 256: 0.98, 4_000: 0.95}
@@ -58,6 +58,7 @@ def test_the_thresholds_are_where_the_rule_puts_them(swept):
         "Test accuracy, %, batch norm: running averages: 256 is the largest batch size not significantly below the best; of the smaller ones 16 is.",
         "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16.",
     ]
+    assert summary.summarise(swept.path)["answer"].endswith(" ".join(said))
 
 
 def test_thresholds_of_curves_known_by_heart():

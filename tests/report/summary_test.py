@@ -181,6 +181,29 @@ def test_answer_quotes_the_ratio_of_the_means_and_measures_that_say_otherwise(st
     assert "The mean test loss of LB is lower: 0.05 nats, that of SB 0.06." in text
 
 
+def test_answer_compares_every_other_group_with_the_compared_one():
+    def entry(*values):
+        mean = sum(values) / len(values)
+        return {"mean": mean, "n": 2, "values": values, "seeds": [0, 1]}
+
+    groups = {
+        "SB": {"batch_size": 10, SHARP: entry(1.0, 1.0)},
+        "LB": {
+            "batch_size": 100,
+            SHARP: entry(10.0, 14.0),
+            "test_accuracy": entry(0.97, 0.971),
+        },
+        "ghost": {SHARP: entry(5.0, 1.0), "test_accuracy": entry(0.975, 0.974)},
+        "broken": {SHARP: entry(math.nan, math.nan)},
+    }
+    pairs = {"LB/SB": {f"ratio/{SHARP}": entry(10.0, 14.0)}}
+    # The p-value is scipy.stats.ttest_ind's on the four accuracies.
+    assert summary.answer(("SB", "LB"), groups, pairs, finished=True).endswith(
+        "Against LB, in points of test accuracy (p of the one-sided Welch test that it is higher, not corrected for their number) "
+        "and by the same φ: ghost +0.40 (p = 0.015), φ 0.25 times."
+    )
+
+
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
