@@ -19,8 +19,9 @@ def enable() -> None:
     """Keep compiled programs in $XDG_CACHE_HOME/bsexp/ or ~/.cache/bsexp/; call it before anything is compiled.
 
     JAX compiles anew for another version of itself, other flags and another kind of device. Several processes may share
-    the folder, and those of one study should: only the first one of them writes it, and the others read what it wrote. Where $JAX_COMPILATION_CACHE_DIR is set it is JAX's folder instead, or none if it is empty; nothing is
-    kept where the folder cannot be written.
+    the folder, and those of one study should: only the first one of them writes it, and the others read what it wrote.
+    Where $JAX_COMPILATION_CACHE_DIR is set it is JAX's folder instead, or none if it is empty; nothing is kept where the
+    folder cannot be written.
     """
     # What cannot be read or written is compiled: that costs time, and nobody needs to be told of each program.
     warnings.filterwarnings("ignore", r"Error \w+ persistent compilation cache")

@@ -50,7 +50,7 @@ def _with_unit_columns(
 ) -> Iterator[str]:
     """Yield what φ could be if the columns had length 1: there the box ends √dimension epsilon from the minimum."""
     for network, (_, summary) in networks.items():
-        largest = _mean(summary, "LB", "hessian/lambda_max/running")
+        largest = mean(summary, "LB", "hessian/lambda_max/running")
         papers, _ = keskar2017.values(network)["LB"][
             "sharpness/subspace/1e-3/batch/lbfgsb"
         ]
@@ -84,12 +84,12 @@ def _examples(study: Study, mode: str) -> Iterator[tuple[float, float]]:
 
 def _unfinished(network: str, summary: Mapping[str, Any]) -> Iterator[str]:
     papers = keskar2017.values(network)
-    reached = {group: _mean(summary, group, "train_accuracy") for group in GROUPS}
+    reached = {group: mean(summary, group, "train_accuracy") for group in GROUPS}
     published = {group: papers[group]["train_accuracy"][0] for group in GROUPS}
     if any(100 * (published[each] - reached[each]) > NEAR for each in GROUPS):
         ours = _percent(reached, 1, " %")
         gaps = {
-            group: reached[group] - _mean(summary, group, "test_accuracy")
+            group: reached[group] - mean(summary, group, "test_accuracy")
             for group in GROUPS
         }
         yield (
@@ -107,8 +107,9 @@ def _percent(values: Mapping[str, float], decimals: int, unit: str = "") -> str:
     )
 
 
-def _mean(summary: Mapping[str, Any], group: str, name: str) -> float:
-    return number(section(section(summary["groups"], group), name).get("mean"))
+def mean(summary: Mapping[str, Any], group: str, name: str) -> float:
+    """Return a group's mean of a measure in a summary; NaN where it has none."""
+    return number(section(section(section(summary, "groups"), group), name).get("mean"))
 
 
 def _names(summary: Mapping[str, Any]) -> Iterator[str]:

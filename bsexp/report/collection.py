@@ -176,10 +176,8 @@ def distances(members: Sequence[Member]) -> str:
     """Say how far from the start SB ends, in units of LB; empty where no network of the paper has both."""
     found = []
     for member in members:
-        groups = section(member.numbers, "groups")
         small, large = (
-            number(section(section(groups, group), DISTANCE).get("mean"))
-            for group in verdicts.GROUPS
+            caveats.mean(member.numbers, group, DISTANCE) for group in verdicts.GROUPS
         )
         if member.network and small > 0 and large > 0:
             found.append(f"{small / large:.2g} ({member.network})")
