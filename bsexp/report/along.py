@@ -102,7 +102,7 @@ def answer(study: Study) -> Iterator[str]:
         for name in study.comparison
     )
     seeds = baseline.keys() & compared.keys()
-    for mode in MODES:
+    for mode in MODES if seeds else ():
         name = f"{names[0]}/{mode}"
         found = {
             epoch: all(

@@ -83,6 +83,9 @@ def test_the_answer_names_the_epoch_from_which_the_compared_group_stays_sharper(
         "Along training, φ, full space, ε = 1e-3 of LB is above SB's at every one of 3 seeds from epoch 3 on (of 0, 1, 2, 3; "
         "mode batch)." in summary.summarise(study.path)["answer"]
     )
+    # Without a seed in both there is nothing to say of every one of them.
+    study.study(comparison=["SB", "XL"])
+    assert "Along training" not in summary.summarise(study.path)["answer"]
 
 
 def untouched(study):
