@@ -6,7 +6,8 @@ from statistics import fmean
 from typing import Any
 
 from bsexp.report.measures import describe
-from bsexp.report.welch import LEVEL, welch
+from bsexp.report.tables import times
+from bsexp.report.welch import LEVEL, welch, written
 
 PREFERRED = (
     "1e-3"  # the half-width that the paper's text speaks of, where it was measured
@@ -84,7 +85,7 @@ def _beside(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[
             mode: _of_means(f"{kind}/{mode}", comparison, groups) for mode in MODES
         }
         known = [
-            f"{_times(ratio)} ({mode})"
+            f"{times(ratio)} ({mode})"
             for mode, ratio in ratios.items()
             if math.isfinite(ratio)
         ]
@@ -126,7 +127,7 @@ def _others(
         factor = _of_means(sharpness, (compared, name), groups)
         parts = [gain for gain in gains if gain][:1]
         if math.isfinite(factor):
-            parts.append(f"φ {_times(factor)} times")
+            parts.append(f"φ {times(factor)} times")
         if parts:
             told.append(f"{name} {', '.join(parts)}")
     if told:
@@ -146,7 +147,7 @@ def _gain(measure: str, compared: str, name: str, groups: Mapping[str, Any]) -> 
     if not (ours and theirs):
         return ""
     p_value = welch(ours, theirs)
-    tested = "" if math.isnan(p_value) else f" ({_p(p_value)})"
+    tested = "" if math.isnan(p_value) else f" (p {written(p_value)})"
     return f"{100 * (fmean(ours) - fmean(theirs)):+.2f}{tested}"
 
 
@@ -197,14 +198,14 @@ def _sharpness(
         everywhere, only = "wherever it has a value", f"{only} that has it"
     if low < 1 < high:
         verdict = f"the seeds disagree on whether {compared} is sharper than {baseline}"
-        return f"{verdict}: {what}, has ratios from {_times(low)} to {_times(high)} over {seeds}"
+        return f"{verdict}: {what}, has ratios from {times(low)} to {times(high)} over {seeds}"
     verdict = (
         "sharper than" if high > 1 else "flatter than" if low < 1 else "as sharp as"
     )
-    how = f"{_times(factor)} times as large"
+    how = f"{times(factor)} times as large"
     if len(values) == 1:
         return f"{compared} is {verdict} {baseline} in {only} ({what}, is {how}), and one seed cannot tell"
-    spread = f"from {_times(low)} to {_times(high)} over {seeds}"
+    spread = f"from {times(low)} to {times(high)} over {seeds}"
     return (
         f"{compared} is {verdict} {baseline} {everywhere}: {what}, is {how} ({spread})"
     )
@@ -238,13 +239,5 @@ def _verdict(p_value: float, single: bool) -> str:
         return " in the only seed, and one seed cannot tell a difference from noise"
     if math.isnan(p_value):
         return ", but the seeds show no spread to test it against"
-    test = f"one-sided Welch test at {100 * LEVEL:.0f} %, {_p(p_value)}"
+    test = f"one-sided Welch test at {100 * LEVEL:.0f} %, p {written(p_value)}"
     return f", which {'exceeds' if p_value < LEVEL else 'does not exceed'} the noise between seeds ({test})"
-
-
-def _p(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"

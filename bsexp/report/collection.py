@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bsexp import keskar2017, results
-from bsexp.report import caveats, folder, page, summary, verdicts
+from bsexp.report import caveats, folder, modes, page, summary, verdicts
 from bsexp.report.folder import number, section
 from bsexp.report.vector import inline
 
@@ -161,7 +161,7 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
 
 def _modes(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
     numbers = {each.network: each.numbers for each in members if each.network}
-    return f"{verdicts.mode_matters(numbers)} {verdicts.mode_verdicts(rows)}"
+    return f"{modes.of_numbers(numbers)} {modes.of_verdicts(rows)}"
 
 
 def differences(members: Sequence[Member]) -> Iterator[str]:

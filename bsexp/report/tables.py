@@ -117,6 +117,13 @@ def quoted(mean: float, std: float) -> str:
     return " ± ".join(f"{float(text):.{decimals}f}" for text in known)
 
 
+def times(ratio: float) -> str:
+    """Write a ratio with two digits, three and more above 100."""
+    if not math.isfinite(ratio):
+        return ABSENT
+    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"
+
+
 def _decimals(value: float, digits: int) -> int:
     return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
 

@@ -4,13 +4,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bsexp import keskar2017
 from bsexp.report import tables
-from bsexp.report.measures import MODES, SEARCHES, STALLED
-from bsexp.report.welch import LEVEL, welch
+from bsexp.report.measures import SEARCHES, STALLED
+from bsexp.report.welch import LEVEL, welch, written
 
 FACTOR = 3.0
 GROUPS = ("SB", "LB")
@@ -132,9 +132,7 @@ class Row:
     @property
     def p_value(self) -> str:
         """Write it; empty where there is none."""
-        if math.isnan(self.p):
-            return ""
-        return "< 0.001" if self.p < 0.001 else f"{self.p:.2g}"
+        return written(self.p).removeprefix("= ")
 
     @property
     def way(self) -> str:
@@ -237,45 +235,6 @@ def counts(found: Sequence[Row]) -> str:
     return "; ".join(f"{n} {each}" for each, n in numbers.items() if n)
 
 
-def mode_matters(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say, from the numbers of some networks, how much the batch-norm mode changes φ, its ratio and the test accuracy."""
-    pairs = list(_in_both_modes(summaries))
-    if not pairs:
-        return "No φ has been measured in both batch-norm modes yet."
-    parts = []
-    for i, group in enumerate(GROUPS):
-        factors = [running[i] / batch[i] for running, batch in pairs]
-        parts.append(f"{_range(factors)} at {group}")
-    contrasts = {
-        mode: [each[at][1] / each[at][0] for each in pairs]
-        for at, mode in enumerate(MODES)
-    }
-    ratios = [
-        f"{_range(contrasts[mode])} with {words}" for mode, words in MODES.items()
-    ]
-    return (
-        f"Measured with running averages, φ is larger than with the statistics of the batch by these factors: {'; '.join(parts)} "
-        f"(smallest, median and largest of {len(pairs)} means: networks, spaces and ε; the larger of both searches). LB / SB is "
-        f"{'; '.join(ratios)}. {_accuracies(summaries)}"
-    )
-
-
-def mode_verdicts(found: Sequence[Row]) -> str:
-    """Say how many verdicts depend on the batch-norm mode."""
-    by_pair: dict[tuple[str, int, str, str], set[str]] = {}
-    modes: dict[tuple[str, int, str, str], set[str]] = {}
-    for row in found:
-        if row.verdict != NOT_RUN:
-            pair = row.network, row.table, row.label, row.search
-            by_pair.setdefault(pair, set()).add(row.verdict)
-            modes.setdefault(pair, set()).add(row.mode)
-    both = [pair for pair in by_pair if len(modes[pair]) == len(MODES)]
-    differ = sum(len(by_pair[pair]) > 1 for pair in both)
-    if not both:
-        return ""
-    return f"The verdict depends on the mode in {differ} of {len(both)} pairs of cells and ways of searching."
-
-
 class _Way(NamedTuple):
     """A pair of cells as measured in one way: values of SB and LB, and at how many seeds the search stalled."""
 
@@ -310,8 +269,10 @@ def _row(
         paper=_published(cell, network, paper) if paper else ("", ""),
         ours=tuple(map(_text, scaled, way.stalled)),
         ratios=(
-            _times(_ratio(paper[0][0], paper[1][0])) if paper and is_ratio else "",
-            _times(_ratio(*map(_mean, way.ours))) if is_ratio else "",
+            tables.times(_ratio(paper[0][0], paper[1][0]))
+            if paper and is_ratio
+            else "",
+            tables.times(_ratio(*map(_mean, way.ours))) if is_ratio else "",
         ),
         stalled=any(way.stalled),
         p=p_value,
@@ -357,45 +318,6 @@ def _by_seed(summary: Mapping[str, Any] | None, group: str, name: str) -> list[f
     return entry["values"] if entry else []
 
 
-def _in_both_modes(
-    summaries: Mapping[str, Mapping[str, Any]],
-) -> Iterator[tuple[list[float], list[float]]]:
-    """Yield ([SB, LB] in mode running, [SB, LB] in mode batch) of the means of each φ that is above zero in all four."""
-    for summary in summaries.values():
-        for cell in CELLS:
-            names = {mode: name for mode, search, name in cell.ours if search == "best"}
-            found = [
-                [_mean(_values(summary, group, names[mode])) for group in GROUPS]
-                for mode in MODES
-                if names
-            ]
-            if found and all(mean > 0 for means in found for mean in means):
-                yield found[0], found[1]
-
-
-def _accuracies(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    gaps = [
-        100 * abs(running - batch)
-        for summary in summaries.values()
-        for group in GROUPS
-        for running, batch in [
-            [
-                _mean(_values(summary, group, f"test_accuracy{suffix}"))
-                for suffix in ("", "/batch")
-            ]
-        ]
-        if math.isfinite(running - batch)
-    ]
-    if not gaps:
-        return "No test accuracy was measured in both modes."
-    return f"The mean test accuracy changes by at most {max(gaps):.2f} points."
-
-
-def _range(values: list[float]) -> str:
-    ends = min(values), median(values), max(values)
-    return ", ".join(map(_times, ends))
-
-
 def _near(ratio: float, other: float) -> bool:
     return ratio > 0 and 1 / FACTOR <= ratio / other <= FACTOR
 
@@ -414,9 +336,3 @@ def _text(values: list[float], stalled: int) -> str:
     spread = stdev(values) if len(values) > 1 else math.nan
     count = f"{len(values)}, {stalled} stalled" if stalled else f"{len(values)}"
     return f"{tables.spread(fmean(values), spread)} ({count})"
-
-
-def _times(ratio: float) -> str:
-    if not math.isfinite(ratio):
-        return tables.ABSENT
-    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"

@@ -24,3 +24,10 @@ def welch(baseline: Sequence[float], compared: Sequence[float]) -> float:
     ]
     test = stats.ttest_ind_from_stats(*moments, equal_var=False, alternative="greater")
     return float(test.pvalue)
+
+
+def written(p_value: float) -> str:
+    """Write a p-value with what it is compared by, "= 0.012" or "< 0.001"; empty for NaN."""
+    if math.isnan(p_value):
+        return ""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.2g}"

@@ -192,27 +192,3 @@ def test_a_study_that_the_paper_has_not_is_tested_but_gets_no_verdict_of_the_pap
     swapped = list(verdicts.rows_beyond(summary(SB=large, LB=small), "other"))
     assert not {row.verdict for row in swapped} & set(verdicts.VERDICTS)
     assert {row.verdict for row in swapped} == {"no significant difference that way"}
-
-
-def test_how_much_the_mode_matters_is_computed_from_the_means():
-    name = "sharpness/full/1e-3"
-    small = {f"{name}/running": [20.0, 40.0], f"{name}/batch": [3.0]}
-    large = {f"{name}/running": [3000.0], f"{name}/batch": [60.0]}
-    small |= {"test_accuracy": [0.98], "test_accuracy/batch": [0.977]}
-    said = verdicts.mode_matters({"F1": summary(SB=small, LB=large)})
-    assert "10, 10, 10 at SB; 50, 50, 50 at LB" in said
-    assert "LB / SB is 100, 100, 100 with running averages; 20, 20, 20 with" in said
-    assert "changes by at most 0.30 points" in said
-    nothing = verdicts.mode_matters({"F1": {}})
-    assert nothing == "No φ has been measured in both batch-norm modes yet."
-
-
-def test_verdicts_that_depend_on_the_mode_are_counted():
-    name = "sharpness/full/1e-3"
-    small = {f"{name}/running": FLAT, f"{name}/batch": FLAT}
-    large = {f"{name}/running": SHARP, f"{name}/batch": FLAT}
-    rows = list(verdicts.rows("F1", summary(SB=small, LB=large)))
-    assert "in 1 of 1 pairs" in verdicts.mode_verdicts(rows)
-    assert verdicts.counts(rows) == (
-        "1 same direction, ratio within a factor 3; 1 not reproduced; 5 not run here"
-    )
