@@ -37,7 +37,7 @@ def start(folder, **variables):
 
 def finish(process):
     """Return a process's number, and how many programs it found in the cache and how many it compiled."""
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert errors == "", "nothing may be said: no warning, no note on machine features"
     value, counts = output.splitlines()

@@ -48,7 +48,7 @@ def command_line(mnist_dir):
                 "cwd": ROOT,
                 "capture_output": True,
                 "text": True,
-                "timeout": 300,
+                "timeout": 1_200,
                 **options,
             },
             env={

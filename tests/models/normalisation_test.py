@@ -94,7 +94,7 @@ def test_ghost_batches_spread_over_devices_are_those_of_one_device():
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1_200,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr

@@ -74,7 +74,8 @@ def started(mnist_dir, folder, *words, number, devices):
 
 def finished(began):
     """Wait for all; return their exit codes, outputs and errors."""
-    spoken = [each.communicate(timeout=200) for each in began]
+    # One that hangs fails; a machine that is ten times slower does not.
+    spoken = [each.communicate(timeout=1_200) for each in began]
     return [each.returncode for each in began], *map(list, zip(*spoken, strict=True))
 
 
@@ -129,21 +130,21 @@ def test_two_processes_give_the_numbers_of_one(
 
 def wait_for_rows(folder, number):
     """Wait until a run has written a number of rows."""
-    for _ in range(1_200):
+    for _ in range(6_000):
         if any(
             len(results.read_rows(file)) >= number
             for file in folder.glob("runs/*/metrics.jsonl")
         ):
             return
         time.sleep(0.1)
-    pytest.fail("no row was written within two minutes")
+    pytest.fail("no row was written within ten minutes")
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_both_and_the_same_command_goes_on(
     mnist_dir, tmp_path
 ):
-    longer = "--config.train.epochs=10"
+    longer = "--config.train.epochs=6"
     with started(mnist_dir, tmp_path, longer, number=2, devices=1) as began:
         wait_for_rows(tmp_path, 1)
         began[1].send_signal(signal.SIGTERM)
@@ -155,7 +156,7 @@ def test_a_signal_to_one_process_stops_both_and_the_same_command_goes_on(
         codes, _, errors = finished(began)
     assert codes == [0], errors
     for name, found in rows(tmp_path).items():
-        assert [row["epoch"] for row in found] == list(range(1, 11)), name
+        assert [row["epoch"] for row in found] == list(range(1, 7)), name
 
 
 @pytest.mark.slow
