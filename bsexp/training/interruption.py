@@ -1,5 +1,7 @@
 """Ctrl-C and SIGTERM while training: finish the step, save, then stop."""
 
+import contextlib
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -33,10 +35,14 @@ class Deferred:
     """While this context is open, the first SIGINT or SIGTERM is only noted; a second one ends the program.
 
     One that was noted and that nothing was raised for comes back when the context is left.
+
+    Args:
+        said: what is told on the standard error at once, where it may take long to act upon a signal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, said: str = "") -> None:
         self.number: int | None = None
+        self._said = said
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -54,3 +60,7 @@ class Deferred:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
+        if self._said:
+            # NOTE: not print, which must not be entered while it is interrupted; nor may a closed terminal cost the states.
+            with contextlib.suppress(OSError):
+                os.write(2, f"{signal.Signals(number).name}: {self._said}\n".encode())

@@ -25,6 +25,7 @@ from bsexp.training.trainer import Trainer
 
 # How a run ended: with its last state, or with what was wrong with its loss.
 End = step.State | FloatingPointError
+STOPPING = "stops when the updates under way are done and saved; a second signal ends the program at once"
 
 
 class MissingWeightsError(RuntimeError):
@@ -116,7 +117,7 @@ def train(job: Job) -> list[End]:
     """
     with (
         # NOTE: outermost, so that no signal cuts off a checkpoint that is being closed.
-        interruption.Deferred() as stop,
+        interruption.Deferred(STOPPING) as stop,
         contextlib.ExitStack() as opened,
     ):
         members = [_member(job, number, opened) for number in range(len(job.seeds))]

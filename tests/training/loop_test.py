@@ -262,6 +262,27 @@ def test_a_second_ctrl_c_is_not_waited_for():
 
 
 @pytest.mark.usefixtures("listening")
+def test_what_a_signal_will_do_is_told_at_once_and_a_closed_terminal_does_not_matter(
+    capfd, monkeypatch
+):
+    def told():
+        with interruption.Deferred("is saving") as stop:
+            ctrl_c()
+            raise interruption.Interrupted(stop.number)
+
+    with pytest.raises(interruption.Interrupted):
+        told()
+    assert capfd.readouterr().err == "SIGINT: is saving\n"
+
+    def hung_up(*_):
+        raise OSError
+
+    monkeypatch.setattr(os, "write", hung_up)
+    with pytest.raises(interruption.Interrupted):
+        told()
+
+
+@pytest.mark.usefixtures("listening")
 def test_a_ctrl_c_that_nobody_acted_upon_comes_back_and_one_that_was_acted_upon_does_not():
     left = []
 
