@@ -1,23 +1,10 @@
 """What is said of the batch-norm mode, on numbers for which it is known."""
 
+from report.summaries import summary
+
 from bsexp.report import modes, verdicts
-from bsexp.report.summary import statistics
 
 FLAT, SHARP = [1.0, 1.2, 0.8], [150.0, 170.0, 160.0]
-
-
-def summary(**groups):
-    """A summary in which every measure named has these values, one a seed: SB={"name": [..]}."""
-    return {
-        "groups": {
-            name: {"batch_size": 1}
-            | {
-                measure: statistics(list(enumerate(values)))
-                for measure, values in measures.items()
-            }
-            for name, measures in groups.items()
-        }
-    }
 
 
 def test_how_much_the_mode_matters_is_computed_from_the_means():

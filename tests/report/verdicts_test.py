@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+from report.summaries import summary
 from scipy import stats
 
 from bsexp import keskar2017
@@ -78,17 +79,6 @@ def test_where_the_paper_has_no_difference_no_direction_can_be_told():
 def test_the_p_value_is_scipys_one_sided_welch_test():
     expected = stats.ttest_ind(SHARP, FLAT, equal_var=False, alternative="greater")
     assert judge(FLAT, SHARP)[1] == pytest.approx(expected.pvalue)
-
-
-def summary(**groups):
-    """A summary in which every measure named has these values: SB={"name": [..]}."""
-    return {
-        "groups": {
-            name: {"batch_size": 1}
-            | {measure: {"values": values} for measure, values in measures.items()}
-            for name, measures in groups.items()
-        }
-    }
 
 
 def test_a_search_that_stalled_is_marked():
