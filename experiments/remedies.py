@@ -14,8 +14,14 @@ checked against the paper, where it gives any:
 - adversarial: half of the loss at fast-gradient-sign inputs, step 0.25 as in arXiv:1412.6572 for MNIST;
 - stability: weight 0.01, noise of standard deviation 0.04, arXiv:1604.04326.
 
-    python -m bsexp.main --config=experiments/remedies.py          2 h 40 min on two CPU cores of 65 GFLOP/s together (--dry_run)
+    python -m bsexp.main --config=experiments/remedies.py          1 h 20 min on two CPU cores of 140 GFLOP/s together
     python -m bsexp.main --config=experiments/remedies.py:smoke    under a minute: does it run here?
+
+Expected, in mode running: 0.2 points of test accuracy more than LB with conservative and with adversarial training, none with
+stability training. "iterations" gains what "conservative" gains: the steps help, not the term that holds back.
+"augmented" has not converged after 20 epochs (97.7 % of the training images) and tests lower than LB. No minimum becomes
+flat: phi at epsilon 1e-3 is that of LB or up to 1.5 times as large, at "augmented" 0.7 times, where SB's is a fiftieth.
+The trace follows the training loss instead: 25 at LB, 3.8 at "conservative" and "iterations", 10 at SB, 580 at "augmented".
 """
 
 from ml_collections import ConfigDict
