@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bsexp.report.folder import Run, Study, number, section, values
-from bsexp.report.look import looks, plain_ticks, styled, title
+from bsexp.report.look import legend_below, looks, plain_ticks, styled, title
 from bsexp.report.measures import (
     MODES,
     SEARCHES,
@@ -50,9 +50,7 @@ def along_training(study: Study) -> Figure | None:
         panel.set_xlabel("epochs before the point")
         panel.tick_params(labelbottom=True)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(
-        handles=list(_legend(study, measures)), loc="outside lower center", ncols=4
-    )
+    legend_below(figure, list(_legend(study, measures)))
     return figure
 
 
@@ -86,7 +84,7 @@ def sharpness_and_loss(study: Study) -> Figure | None:
         Line2D([], [], color=colour, linestyle=line, marker="o", label=title(runs))
         for runs, (colour, line) in looks(study)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bsexp.report.folder import Study, section
-from bsexp.report.look import COLOURS, LINES, plain_ticks, styled
+from bsexp.report.look import COLOURS, LINES, legend_below, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
 from bsexp.report.welch import LEVEL, welch
 
@@ -32,8 +32,8 @@ def batch_sizes(study: Study) -> Figure | None:
     drawn = np.ravel(figure.subplots(1, len(panels)))
     for axes, (label, curves) in zip(drawn, panels, strict=True):
         _draw(axes, label, curves)
-    handles, labels = drawn[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    handles, _ = drawn[0].get_legend_handles_labels()
+    legend_below(figure, handles, columns=2)
     return figure
 
 

@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bsexp.report import tables
 from bsexp.report.folder import Run, Study, number, numbers, section
-from bsexp.report.look import looks, plain_ticks, styled, title
+from bsexp.report.look import (
+    MARKERS,
+    legend_below,
+    looks,
+    plain_number,
+    plain_ticks,
+    styled,
+    title,
+)
 from bsexp.report.measures import MODES
 
+NOISE = 1e-3  # of the largest trace: near it the axis turns from logarithmic to linear
 LOWEST = 1e-7  # of the peak: below a single eigenvalue of a few million
 
 
@@ -106,8 +116,8 @@ def density(study: Study) -> Figure | None:
     panels[0].set_ylim(LOWEST * top, 3 * top)
     plain_ticks(panels[0].yaxis)
     panels[0].set_ylabel("density of eigenvalues")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    handles, _ = panels[0].get_legend_handles_labels()
+    legend_below(figure, handles)
     return figure
 
 
@@ -130,27 +140,29 @@ def trace_by_layer(study: Study) -> Figure | None:
     figure.set_label("Trace of the Hessian by parameter, group and batch-norm mode.")
     panels = np.ravel(figure.subplots(1, len(found), sharey=True))
     for panel, (mode, groups) in zip(panels, found.items(), strict=True):
-        height = 0.8 / len(groups)
         for i, (runs, (colour, _)) in enumerate(looks(study)):
-            bars = groups.get(runs[0].group)
-            if bars is None:
+            dots = groups.get(runs[0].group)
+            if dots is None:
                 continue
-            values, errors = zip(*(bars[path] for path in paths), strict=True)
-            panel.barh(
-                np.arange(len(paths)) + (i - (len(groups) - 1) / 2) * height,
+            values, errors = zip(*(dots[path] for path in paths), strict=True)
+            panel.errorbar(
                 values,
-                height,
+                np.arange(len(paths)) + 0.8 * ((i + 0.5) / len(study.groups) - 0.5),
                 xerr=np.nan_to_num(errors),
+                linestyle="",
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=3.5,
+                elinewidth=0.8,
                 color=colour,
                 label=title(runs),
-                error_kw={"linewidth": 0.8},
             )
+        _logarithmic_above_noise(panel)
         panel.set_title(f"batch norm: {MODES[mode]}")
         panel.set_xlabel("trace")
     panels[0].set_yticks(np.arange(len(paths)), paths)
-    panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    panels[0].set_ylim(len(paths) - 0.4, -0.6)
+    handles, _ = panels[0].get_legend_handles_labels()
+    legend_below(figure, handles)
     return figure
 
 
@@ -198,6 +210,16 @@ def _density_curve(
     )
 
 
+def _logarithmic_above_noise(panel: Axes) -> None:
+    """Make a panel's x axis logarithmic, and linear near zero: small traces are noise of either sign."""
+    largest = np.abs(panel.dataLim.intervalx).max()
+    if 0 < largest < math.inf:
+        # A power of ten, so that no label falls between it and zero.
+        linear = 10.0 ** math.floor(math.log10(NOISE * largest))
+        panel.set_xscale("symlog", linthresh=linear)
+        panel.xaxis.set_major_formatter(FuncFormatter(plain_number))
+
+
 def _groups_of_layers(
     study: Study, mode: str
 ) -> Iterator[tuple[str, dict[str, tuple[float, float]]]]:
@@ -208,10 +230,10 @@ def _groups_of_layers(
         found = [each for each in found if each]
         if not found:
             continue
-        bars = {}
+        dots = {}
         for path in found[0]:
             values = [number(section(each, path).get("trace")) for each in found]
             stderr = number(section(found[0], path).get("stderr"))
             spread = np.std(values, ddof=1) if len(values) > 1 else stderr
-            bars[path] = float(np.mean(values)), float(spread)
-        yield name, bars
+            dots[path] = float(np.mean(values)), float(spread)
+        yield name, dots

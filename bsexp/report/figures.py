@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bsexp.report.folder import Run, Study, number, numbers, section
-from bsexp.report.look import COLOURS, looks, plain_ticks, styled, title
+from bsexp.report.look import COLOURS, legend_below, looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES
 
 PATH = {"train": "-", "test": "--"}
@@ -45,7 +45,7 @@ def training_curves(study: Study) -> Figure | None:
         Line2D([], [], color=colour, linestyle=line, linewidth=2, label=title(runs))
         for runs, (colour, line) in looks(study)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 
@@ -100,7 +100,7 @@ def _path_figure(study: Study, shape: str, label: str) -> Figure | None:
         )
         for part, line in PATH.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 

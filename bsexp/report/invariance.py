@@ -13,7 +13,14 @@ from matplotlib.ticker import FuncFormatter
 
 from bsexp.report import tables
 from bsexp.report.folder import Run, Study, number, section
-from bsexp.report.look import COLOURS, LINES, plain_number, plain_ticks, styled
+from bsexp.report.look import (
+    COLOURS,
+    LINES,
+    legend_below,
+    plain_number,
+    plain_ticks,
+    styled,
+)
 from bsexp.report.measures import MODES, SEARCHES, Measure, describe
 
 KEPT = 0.05  # relative change up to which a measure counts as unchanged; rounding changes the adaptive ones by 1e-4
@@ -70,7 +77,7 @@ def invariance(study: Study) -> Figure | None:
         Line2D([], [], color=colour, linestyle=line, linewidth=2, label=label)
         for label, (colour, line) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    legend_below(figure, handles, columns=2)
     return figure
 
 

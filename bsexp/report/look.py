@@ -4,10 +4,11 @@ Groups differ by colour (Okabe-Ito, safe for the colour blind) and by line style
 greyscale keeps them apart.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 
 from matplotlib import style
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -16,6 +17,7 @@ from bsexp.report.folder import Run, Study
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D")
 WIDE = 1e3  # largest over smallest value from which on a logarithmic axis is labelled at powers of ten alone
 # Text becomes paths, so that it looks the same without the font. Labels come from configs: no dollar maths in them.
 STYLE = {
@@ -51,6 +53,15 @@ def looks(study: Study) -> Iterator[tuple[list[Run], tuple[str, str]]]:
 def title(runs: list[Run]) -> str:
     """A group's name with its batch size."""
     return f"{runs[0].group} (B = {runs[0].batch_size})"
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], columns: int = 4) -> None:
+    """Put a figure's legend below its panels, in as many columns, up to ``columns``, as its width holds."""
+    for ncols in range(columns, 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
+        if ncols == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def plain_number(value: float, _: int | None = None) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bsexp.report.folder import Run, Study, number, section
-from bsexp.report.look import looks, plain_ticks, styled, title
+from bsexp.report.look import legend_below, looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES, SEARCHES
 
 MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
@@ -45,7 +45,7 @@ def sharpness(study: Study) -> Figure | None:
         panel.set_title(f"batch norm: {MODES[mode]}")
     _frame(panels[0], shown)
     panels[0].set_ylabel("sharpness φ")
-    figure.legend(handles=list(_legend(study)), loc="outside lower center", ncols=3)
+    legend_below(figure, list(_legend(study)), columns=3)
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bsexp.report.folder import Run, Study, number, section
-from bsexp.report.look import COLOURS, plain_ticks, styled
+from bsexp.report.look import COLOURS, legend_below, plain_ticks, styled
 from bsexp.report.measures import (
     MODES,
     Measure,
@@ -46,7 +46,7 @@ def warm_start(study: Study) -> Figure | None:
             _axes(panel, measure)
         panels[0, column].set_title(f"batch norm: {MODES[mode]}")
         panels[-1, column].set_xlabel("epochs before the start")
-    figure.legend(handles=_legend(colours), loc="outside lower center", ncols=4)
+    legend_below(figure, _legend(colours))
     return figure
 
 

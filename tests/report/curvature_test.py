@@ -57,16 +57,30 @@ def test_both_tables_are_printed(study):
     assert "not converged" in printed
 
 
-def test_bars_are_the_means_over_a_group_with_the_spread_between_its_runs(study):
+def test_dots_are_the_means_over_a_group_with_the_spread_between_its_runs(study):
     groups = dict(curvature._groups_of_layers(read(study.path), "running"))
     assert list(groups) == ["SB", "LB"]
     np.testing.assert_allclose(groups["SB"]["a/kernel"], (71.0, 1.0))
     np.testing.assert_allclose(groups["SB"]["b"], (30.0, 0.0))
 
 
-def test_one_run_has_its_standard_error_for_a_bar(make):
+def test_one_run_has_its_standard_error_for_its_spread(make):
     groups = dict(curvature._groups_of_layers(read(make(1).path), "running"))
     np.testing.assert_allclose(groups["LB"]["a/kernel"], (70.0, 0.5))
+
+
+def test_a_trace_below_zero_is_seen_left_of_zero_and_small_ones_apart_from_large(study):
+    for file in study.path.glob("runs/*/measurements.json"):
+        content = results.read_json(file)
+        detail = content["measurements"]["hessian/trace/running"]["detail"]
+        detail["layers"]["b"]["trace"] = -0.5
+        results.write_json(file, content)
+    panel, _ = curvature.trace_by_layer(read(study.path)).axes
+    drawn = {x for container in panel.containers for x in container[0].get_xdata()}
+    assert drawn == {-0.5, 71.0}
+    places = panel.transData.transform([(x, 0) for x in (-0.5, 0, 0.5, 5, 71)])[:, 0]
+    assert (np.diff(places) > 0.05 * panel.bbox.width).all()
+    assert panel.bbox.x0 <= places.min()
 
 
 def test_the_density_has_a_line_a_band_and_triangles_for_each_run(study):

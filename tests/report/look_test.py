@@ -34,3 +34,21 @@ def test_a_logarithmic_axis_has_plain_labels_however_short_it_is(limits, wanted)
         }
     low, high = limits
     assert [text for text, y in labels.items() if low <= y <= high] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("SB (B = 256)", 4), ("square_root (B = 60000)", 3)]
+)
+def test_a_legend_has_as_many_columns_as_the_figure_is_wide(name, columns):
+    with style.context(["default", look.STYLE]):
+        figure = Figure(figsize=(7.5, 4), layout="constrained")
+        lines = figure.subplots().plot(*[[0, 1]] * 18)
+        for line in lines:
+            line.set_label(name)
+        look.legend_below(figure, lines)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        places = {round(text.get_window_extent().x0) for text in legend.get_texts()}
+        drawn = legend.get_window_extent()
+    assert len(places) == columns
+    assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
