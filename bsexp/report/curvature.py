@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -217,7 +216,7 @@ def _logarithmic_above_noise(panel: Axes) -> None:
         # A power of ten, so that no label falls between it and zero.
         linear = 10.0 ** math.floor(math.log10(NOISE * largest))
         panel.set_xscale("symlog", linthresh=linear)
-        panel.xaxis.set_major_formatter(FuncFormatter(plain_number))
+        panel.xaxis.set_major_formatter(plain_number)
 
 
 def _groups_of_layers(

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from bsexp.report import tables
 from bsexp.report.folder import Run, Study, number, section
@@ -200,7 +199,7 @@ def _mark(
 
 def _axes(panel: Axes) -> None:
     panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_formatter(FuncFormatter(plain_number))
+    panel.xaxis.set_major_formatter(plain_number)
     panel.set_yscale("log")
     plain_ticks(panel.yaxis)
     panel.set_xlabel("scale of the layers in front of batch norm")

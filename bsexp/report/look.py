@@ -1,6 +1,6 @@
 """How the figures look: one style, and colour, line and label of each group.
 
-Groups differ by colour (Okabe-Ito, safe for the colour blind) and by line style or place, so that
+Groups differ by colour (Okabe-Ito, safe for the colour blind) and by line style, marker or place, so that
 greyscale keeps them apart.
 """
 
@@ -10,8 +10,9 @@ from functools import wraps
 from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
+from matplotlib.container import Container
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bsexp.report.folder import Run, Study
 
@@ -55,7 +56,9 @@ def title(runs: list[Run]) -> str:
     return f"{runs[0].group} (B = {runs[0].batch_size})"
 
 
-def legend_below(figure: Figure, handles: Sequence[Artist], columns: int = 4) -> None:
+def legend_below(
+    figure: Figure, handles: Sequence[Artist | Container], columns: int = 4
+) -> None:
     """Put a figure's legend below its panels, in as many columns, up to ``columns``, as its width holds."""
     for ncols in range(columns, 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
@@ -76,5 +79,5 @@ def plain_ticks(axis: Axis) -> None:
     """
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < WIDE * low else (1,)))
-    axis.set_major_formatter(FuncFormatter(plain_number))
+    axis.set_major_formatter(plain_number)
     axis.set_minor_formatter(NullFormatter())

@@ -13,7 +13,7 @@ from bsexp.report.folder import Run, Study, number, section
 from bsexp.report.look import legend_below, looks, plain_ticks, styled, title
 from bsexp.report.measures import MODES, SEARCHES
 
-MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
+SEARCH_MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
 PAPERS_SEARCH = "lbfgsb"  # what a published value is compared with
 NAMES_IN_A_ROW = 40  # letters below a panel
 LONGEST_NAME = 16  # letters; of group names, below a column
@@ -100,7 +100,7 @@ def _points(panel: Axes, x: float, run: Run, measure: str, colour: str) -> list[
         section(record, "detail").get("best"),
     )
     drawn = []
-    for name, marker in MARKERS.items():
+    for name, marker in SEARCH_MARKERS.items():
         value = number(section(searches, name).get("value"))
         face = colour if name == best else "none"
         panel.plot(
@@ -113,7 +113,7 @@ def _points(panel: Axes, x: float, run: Run, measure: str, colour: str) -> list[
             alpha=0.9,
         )
         drawn.append(value)
-    if best not in MARKERS:
+    if best not in SEARCH_MARKERS:
         drawn.append(run.values.get(measure, math.nan))
         panel.plot(x, drawn[-1], "o", color=colour, markersize=6)
     return drawn
@@ -144,7 +144,7 @@ def _legend(study: Study) -> Iterator[Line2D]:
     plain: dict[str, Any] = {"linestyle": "", "color": "0.35"}
     for runs, (colour, _) in looks(study):
         yield Line2D([], [], marker="s", linestyle="", color=colour, label=title(runs))
-    for name, marker in MARKERS.items():
+    for name, marker in SEARCH_MARKERS.items():
         yield Line2D(
             [],
             [],
