@@ -57,7 +57,7 @@ def show(plan: door.Plan, console: Console) -> None:
             f"{run.batch_size:,}",
             f"{cost.steps:,}",
             f"{cost.flops:.2e}",
-            f"{cost.layout.population} x {cost.layout.data}",
+            _mesh(cost.layout),
             f"{cost.peak_bytes / 2**20:,.0f} MiB",
         ]
         table.add_row(
@@ -73,6 +73,12 @@ def show(plan: door.Plan, console: Console) -> None:
     )
     for line in sorted({_streaming(run.base.data) for run in plan.runs} - {""}):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _mesh(layout: mesh.Layout) -> str:
+    stack = layout.members // layout.population
+    stacked = f", {stack} stacked" if stack > 1 else ""
+    return f"{layout.population} x {layout.data}{stacked}"
 
 
 def _streaming(data: config.Data) -> str:
@@ -94,12 +100,9 @@ def training_cost(run: config.Run, runs: int) -> Cost:
         runs: that have its shape, itself included.
     """
     found = examples.describe(run.base.data)
-    subject = footprint.Subject(
-        run,
-        workshop.build_model(run.base.model, found.image_shape, found.num_classes),
-        found,
-        recipe.layout(run, runs, found.train_examples),
-    )
+    model = workshop.build_model(run.base.model, found.image_shape, found.num_classes)
+    layout = recipe.layout(run, runs, model, found.train_examples)
+    subject = footprint.Subject(run, model, found, layout)
     return Cost(
         subject.layout,
         recipe.epochs(run, found.train_examples)[-1].end,

@@ -117,11 +117,12 @@ class Laboratory:
             for each in later
             if each.name not in self._points and recipe.cohort(each) == kind
         ]
-        number = len(self._workshop.material(run).data.train)
-        layout = recipe.layout(run, len(alike), number)
+        material = self._workshop.material(run)
+        number = len(material.data.train)
+        layout = recipe.layout(run, len(alike), material.model, number)
         ready = self._ready(alike[: layout.members], later)
         if 0 < len(ready) < layout.members:
-            layout = recipe.layout(run, len(ready), number)
+            layout = recipe.layout(run, len(ready), material.model, number)
         return ready[: layout.members], layout
 
     def _ready(

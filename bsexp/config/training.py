@@ -103,7 +103,7 @@ class Execution:
     )
     population: int = option(
         0,
-        "runs that differ in seed or rates and train side by side, each on devices of its own; 0: as many as fit",
+        "runs that differ in seed or rates and train side by side, each on devices of its own; 0: as many as fit, stacked where one leaves its accelerator idle most of the time",
         unit="runs",
         check=between(0, 1_000_000),
         identity=False,

@@ -141,12 +141,15 @@ def divide(base: config.Base, size: int, devices: int) -> division.Division:
     )
 
 
-def layout(run: config.Run, runs: int, examples: int) -> mesh.Layout:
+def layout(
+    run: config.Run, runs: int, model: models.Model, examples: int
+) -> mesh.Layout:
     """Choose the mesh on which runs of a shape train here.
 
     Args:
         run: one of them.
         runs: how many there are.
+        model: their network.
         examples: N, of the training set.
     """
 
@@ -157,7 +160,37 @@ def layout(run: config.Run, runs: int, examples: int) -> mesh.Layout:
             return False
         return True
 
-    return mesh.plan(len(jax.devices()), runs, run.batch_size, run.base.execution, fits)
+    devices = jax.devices()
+    most = stacked(run, model, examples, devices[0].platform)
+    execution = run.base.execution
+    return mesh.plan(len(devices), runs, run.batch_size, execution, fits, most)
+
+
+def stacked(run: config.Run, model: models.Model, examples: int, platform: str) -> int:
+    """Return how many runs of a shape a device trains side by side.
+
+    On CPU one, which has all cores; of a convolutional network one, since stacked kernels are grouped convolutions. One
+    also where seconds are counted, which a run then has for itself, and where sums have a fixed order, since stacked
+    products round differently.
+
+    Args:
+        run: one of them.
+        model: their network.
+        examples: N, of the training set.
+        platform: of the device: "cpu", or an accelerator's.
+    """
+    base = run.base
+    timed = base.train.seconds or base.train.target
+    if (
+        platform == "cpu"
+        or _convolutional(model)
+        or timed
+        or base.execution.deterministic_reduction
+    ):
+        return 1
+    number = sum(leaf.size for leaf in _parameters(model))
+    largest = max(each.batch for each in epochs(run, examples))
+    return max(1, int(mesh.STACKED_FLOPS // (6 * largest * number)))
 
 
 def build(run: config.Run, model: models.Model, examples: int) -> step.Recipe:
@@ -214,6 +247,13 @@ def _counted(
 
 def _rolled(model: models.Model) -> bool:
     """Say whether a compiled loop is fast: on CPU not around convolutions, which then run in one thread (JAX #12868)."""
+    return jax.default_backend() != "cpu" or not _convolutional(model)
+
+
+def _convolutional(model: models.Model) -> bool:
+    return any(leaf.ndim > 2 for leaf in _parameters(model))
+
+
+def _parameters(model: models.Model) -> list[jax.ShapeDtypeStruct]:
     parameters, _ = jax.eval_shape(model.init, jax.random.key(0))
-    convolutional = any(leaf.ndim > 2 for leaf in jax.tree.leaves(parameters))
-    return jax.default_backend() != "cpu" or not convolutional
+    return jax.tree.leaves(parameters)

@@ -50,6 +50,20 @@ def test_every_run_of_a_cohort_has_the_rows_and_checkpoints_of_one_alone(
         close(loop.restore(alone_again), end)
 
 
+def test_stacked_runs_have_rows_and_checkpoints_of_their_own(make_job, tmp_path):
+    """Their products round differently, and updates amplify it; another seed's first row differs by more."""
+    job = make_job(tmp_path, seeds=SEEDS, layout=mesh.Layout(1, 1, 2))
+    ends = loop.train(job)
+    for seed in SEEDS:
+        alone = make_job(tmp_path / "alone" / str(seed), seeds=(seed,))
+        loop.train(alone)
+        first = pytest.approx(rows(alone.folders[0])[0], rel=1e-2)
+        assert rows(job.folders[seed])[0] == first
+        assert rows(job.folders[1 - seed])[0] != first
+        kept = loop.restore(make_job(job.folders[seed], seeds=(seed,)))
+        jax.tree.map(np.testing.assert_array_equal, kept, ends[seed])
+
+
 def test_a_stopped_cohort_goes_on_to_the_same_bits(pair, make_job, tmp_path):
     heard = []
 

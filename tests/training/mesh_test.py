@@ -46,6 +46,23 @@ def test_what_is_prescribed_holds():
 
 
 @pytest.mark.parametrize(
+    ("devices", "runs", "batch", "execution", "expected"),
+    [
+        (1, 3, 16, FREE, (1, 1, 3)),
+        (1, 9, 16, FREE, (1, 1, 4)),  # no more than are told
+        (2, 5, 16, FREE, (2, 1, 6)),  # evenly, a place is left over
+        (8, 5, 16, FREE, (5, 1, 5)),  # devices of their own first
+        (1, 3, 16, config.Execution(population=1), (1, 1, 1)),
+        (8, 5, 6_000, config.Execution(data=8), (1, 8, 1)),  # a batch is split
+    ],
+)
+def test_runs_are_stacked_where_devices_are_idle(
+    devices, runs, batch, execution, expected
+):
+    assert mesh.plan(devices, runs, batch, execution, always, stacked=4) == expected
+
+
+@pytest.mark.parametrize(
     ("fields", "named"),
     [
         ({"population": 9}, "population"),

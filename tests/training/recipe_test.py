@@ -1,0 +1,43 @@
+"""Which runs of a shape a device trains side by side."""
+
+import dataclasses
+
+import pytest
+
+from bsexp import config, models
+from bsexp.training import recipe
+
+EXAMPLES = 60_000
+
+
+def stacked(size=1_000, network="F1", platform="gpu", **fields):
+    base = dataclasses.replace(config.Base(), **fields)
+    shape = (28, 28, 1) if network == "F1" else (32, 32, 3)
+    model = models.build(network, shape, 10, 0.9)
+    return recipe.stacked(config.Run("group", 0, size, base), model, EXAMPLES, platform)
+
+
+def test_an_accelerator_gets_as_many_runs_as_its_operations_allow():
+    """F1 has 1 462 794 parameters, and an update takes 6 operations for each of them and each example."""
+    assert stacked() == 3e10 // (6 * 1_000 * 1_462_794) == 3
+    assert stacked(16) == 213
+    assert stacked(6_000) == 1
+
+
+def test_the_largest_batch_counts():
+    growing = config.Batch(growth=10, growth_epochs=(10,))
+    assert stacked(100, batch=growing) == 3
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        {"platform": "cpu"},
+        {"network": "C1"},
+        {"train": config.Train(seconds=60.0)},
+        {"train": config.Train(target=0.9)},
+        {"execution": config.Execution(deterministic_reduction=True)},
+    ],
+)
+def test_some_runs_have_a_device_for_themselves(alone):
+    assert stacked(16, **alone) == 1
