@@ -119,36 +119,43 @@ def _others(
 ) -> Iterator[str]:
     """Yield how every other group compares with the compared one."""
     compared = comparison[1]
-    told = []
+    told, tested = [], False
     for name in groups:
         if name in comparison:
             continue
-        gains = [_gain(accuracy, compared, name, groups) for accuracy in ACCURACIES]
+        parts = []
+        gain, p_value = _gain(compared, name, groups)
+        if math.isfinite(gain):
+            p = "" if math.isnan(p_value) else f" (p {written(p_value)})"
+            parts.append(f"{gain:+.2f}{p}")
+            tested = tested or bool(p)
         factor = _of_means(sharpness, (compared, name), groups)
-        parts = [gain for gain in gains if gain][:1]
         if math.isfinite(factor):
             parts.append(f"φ {times(factor)} times")
         if parts:
             told.append(f"{name} {', '.join(parts)}")
     if told:
+        test = " (p of the one-sided Welch test that it is higher, not corrected for their number)"
         yield (
-            f"Against {compared}, in points of test accuracy (p of the one-sided Welch test that it is higher, not corrected for their "
-            f"number) and by the same φ: {'; '.join(told)}."
+            f"Against {compared}, in points of test accuracy{test if tested else ''} and by the same φ: {'; '.join(told)}."
         )
 
 
-def _gain(measure: str, compared: str, name: str, groups: Mapping[str, Any]) -> str:
-    """Say by how many points the test accuracy of a group is higher; nothing where one of the two has none."""
-    measure = measure.removeprefix("gap/")
-    ours, theirs = (
-        [v for v in groups[each].get(measure, {}).get("values", []) if math.isfinite(v)]
-        for each in (name, compared)
-    )
-    if not (ours and theirs):
-        return ""
-    p_value = welch(ours, theirs)
-    tested = "" if math.isnan(p_value) else f" (p {written(p_value)})"
-    return f"{100 * (fmean(ours) - fmean(theirs)):+.2f}{tested}"
+def _gain(compared: str, name: str, groups: Mapping[str, Any]) -> tuple[float, float]:
+    """Return by how many points the test accuracy of a group is higher, and p; NaN where one of the two has none."""
+    for accuracy in ACCURACIES:
+        ours, theirs = (
+            _finite(groups[each], accuracy.removeprefix("gap/"))
+            for each in (name, compared)
+        )
+        if ours and theirs:
+            return 100 * (fmean(ours) - fmean(theirs)), welch(ours, theirs)
+    return math.nan, math.nan
+
+
+def _finite(group: Mapping[str, Any], measure: str) -> list[float]:
+    values = group.get(measure, {}).get("values", [])
+    return [value for value in values if math.isfinite(value)]
 
 
 def _sharpnesses(pair: Mapping[str, Any]) -> list[str]:

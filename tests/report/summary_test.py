@@ -204,6 +204,21 @@ def test_answer_compares_every_other_group_with_the_compared_one():
     )
 
 
+def test_answer_explains_no_p_value_where_one_seed_gives_none():
+    def entry(value):
+        return {"mean": value, "n": 1, "values": [value], "seeds": [0]}
+
+    groups = {
+        "SB": {"batch_size": 10, SHARP: entry(1.0)},
+        "LB": {"batch_size": 100, SHARP: entry(8.0), "test_accuracy": entry(0.97)},
+        "ghost": {SHARP: entry(4.0), "test_accuracy": entry(0.975)},
+    }
+    pairs = {"LB/SB": {f"ratio/{SHARP}": entry(8.0)}}
+    assert summary.answer(("SB", "LB"), groups, pairs, finished=True).endswith(
+        "Against LB, in points of test accuracy and by the same φ: ghost +0.50, φ 0.5 times."
+    )
+
+
 @pytest.mark.parametrize(
     ("ratio", "words"),
     [
