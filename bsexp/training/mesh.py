@@ -15,9 +15,9 @@ POPULATION = "population"
 # Examples of a batch that a device gets at least before a batch is split: with fewer the devices wait for each other more
 # than they compute.
 LEAST_EXAMPLES = 512
-# Operations, 6 for each example and parameter, of the updates that an accelerator does side by side: up to here the launches of its kernels take most
-# of the time. On an H200 an update of F1 takes 145 us at B = 16, 284 at 256 and 674 at 1 000; three stacked take 202, 491 and
-# 1 171. That many operations at B = 16 are those of 300 million parameters.
+# Operations, 6 for each example and parameter, of the updates that an accelerator does side by side: up to here the launches
+# of its kernels take most of the time. On an H200 an update of F1 takes 145 us at B = 16, 284 at 256 and 674 at 1 000; three
+# stacked take 202, 491 and 1 171. That many operations at B = 16 are those of 300 million parameters.
 STACKED_FLOPS = 3e10
 
 
