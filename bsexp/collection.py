@@ -121,6 +121,8 @@ def open_members(
                 )
             except door.ConfigError as error:
                 errors += [f"{name}: {line}" for line in error.errors]
+    if not members and not errors:
+        errors.append("config.studies=(): names no study to run")
     if errors:
         raise door.ConfigError(errors)
     return members

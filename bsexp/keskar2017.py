@@ -91,13 +91,13 @@ def values(
 ) -> dict[str, dict[str, Number]]:
     """Return a network's published values as `config.Reference` holds them: group -> measure -> (mean, deviation).
 
-    Accuracies become fractions. The paper does not name the batch-norm mode of its sharpness; the released code uses the
-    statistics of the batch. Its search was ten iterations of L-BFGS-B, so its values stand beside ours by that search alone.
+    Accuracies become fractions. The paper does not name its batch-norm mode; the released code uses the statistics of the
+    batch, for accuracies too. Its search was ten iterations of L-BFGS-B, so its values stand beside ours by that search alone.
     """
     row = NETWORKS[network]
     found = {}
     for i, group in enumerate(("SB", "LB")):
-        accuracies = {"train_accuracy": i, "test_accuracy": 2 + i}
+        accuracies = {"train_accuracy/batch": i, "test_accuracy/batch": 2 + i}
         found[group] = {
             name: tuple(round(number / 100, 6) for number in row.accuracy[at])
             for name, at in accuracies.items()

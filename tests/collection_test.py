@@ -101,6 +101,11 @@ def test_what_names_no_experiments_is_told(experiments, tmp_path, names):
         assert caught.value.errors[0].startswith(f"config.{kind}=")
 
 
+def test_a_collection_of_nothing_is_told(experiments, tmp_path):
+    with pytest.raises(door.ConfigError, match=r"config\.studies=\(\): names no study"):
+        open_members({"studies": ()}, asked(experiments), tmp_path)
+
+
 def test_a_data_set_that_is_there_and_cannot_serve_is_told_by_the_door(
     experiments, tmp_path, monkeypatch
 ):

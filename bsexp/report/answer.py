@@ -57,7 +57,7 @@ def answer(
             f"test accuracy in both {names[0]} and {names[1]}."
         )
     start = "" if finished else "So far, with the study unfinished, "
-    factor = _of_means(chosen.removeprefix("ratio/"), comparison, groups)
+    factor = _of_pairs(chosen, ratio, comparison, groups)
     sentences = [
         f"{start}{_sharpness(ratio, factor, _words(chosen), *names)}; {_accuracy(gap, comparison[1])}.",
         *_loss(comparison, groups),
@@ -76,6 +76,32 @@ def _of_means(
         for name in comparison
     )
     return compared / baseline if baseline > 0 and compared > 0 else math.nan
+
+
+def _of_pairs(
+    chosen: str,
+    ratio: Mapping[str, Any] | None,
+    comparison: tuple[str, str],
+    groups: Mapping[str, Any],
+) -> float:
+    """Return the ratio of the means over the seeds that have a finite ratio: it lies between the smallest and the largest."""
+    if ratio is None:
+        return math.nan
+    paired = {
+        seed
+        for seed, value in zip(ratio["seeds"], ratio["values"], strict=True)
+        if math.isfinite(value)
+    }
+    entries = [groups[name][chosen.removeprefix("ratio/")] for name in comparison]
+    baseline, compared = (
+        fmean(
+            value
+            for seed, value in zip(entry["seeds"], entry["values"], strict=True)
+            if seed in paired
+        )
+        for entry in entries
+    )
+    return compared / baseline
 
 
 def _beside(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bsexp import keskar2017
 from bsexp.report.folder import Study, number, section
-from bsexp.report.measures import MODES
+from bsexp.report.measures import MODES, PAPERS_MODE, PAPERS_SEARCH, in_mode
 from bsexp.report.verdicts import GROUPS
 
 NEAR = 1.0  # points of training accuracy below the paper's up to which an end counts as its minimum
@@ -50,15 +50,15 @@ def _with_unit_columns(
 ) -> Iterator[str]:
     """Yield what φ could be if the columns had length 1: there the box ends √dimension epsilon from the minimum."""
     for network, (_, summary) in networks.items():
-        largest = mean(summary, "LB", "hessian/lambda_max/running")
+        largest = mean(summary, "LB", f"hessian/lambda_max/{PAPERS_MODE}")
         papers, _ = keskar2017.values(network)["LB"][
-            "sharpness/subspace/1e-3/batch/lbfgsb"
+            f"sharpness/subspace/1e-3/{PAPERS_MODE}/{PAPERS_SEARCH}"
         ]
         if largest > 0:
             rise = largest * DIMENSION * 1e-3**2 / 2
             yield (
                 f" With columns of length 1 the box of ε = 1e-3 would end {math.sqrt(DIMENSION) * 1e-3:g} from the minimum; "
-                f"at {network}'s LB, λ_max {largest:.2g}, φ would be about {100 * rise:.2g} at most, where the paper has {papers:g}. "
+                f"at {network}'s LB, λ_max {largest:.2g} in mode {PAPERS_MODE}, φ would be about {100 * rise:.2g} at most, where the paper has {papers:g}. "
                 "So the scale was chosen by the paper's own numbers."
             )
             return
@@ -84,16 +84,16 @@ def _examples(study: Study, mode: str) -> Iterator[tuple[float, float]]:
 
 def _unfinished(network: str, summary: Mapping[str, Any]) -> Iterator[str]:
     papers = keskar2017.values(network)
-    reached = {group: mean(summary, group, "train_accuracy") for group in GROUPS}
-    published = {group: papers[group]["train_accuracy"][0] for group in GROUPS}
+    training, test = (
+        in_mode(f"{split}_accuracy", PAPERS_MODE) for split in ("train", "test")
+    )
+    reached = {group: mean(summary, group, training) for group in GROUPS}
+    published = {group: papers[group][training][0] for group in GROUPS}
     if any(100 * (published[each] - reached[each]) > NEAR for each in GROUPS):
         ours = _percent(reached, 1, " %")
-        gaps = {
-            group: reached[group] - mean(summary, group, "test_accuracy")
-            for group in GROUPS
-        }
+        gaps = {group: reached[group] - mean(summary, group, test) for group in GROUPS}
         yield (
-            f"{network} ended at a training accuracy of {ours} in mode running, where the paper has {_percent(published, 2)}: it was "
+            f"{network} ended at a training accuracy of {ours} in mode {PAPERS_MODE}, where the paper has {_percent(published, 2)}: it was "
             "not trained to the paper's minima. Its φ are those of points on the way there, and a lower test accuracy may be that of "
             f"incomplete training: training less test accuracy is {_percent(gaps, 1, ' points')}."
         )

@@ -92,7 +92,7 @@ def build(workdir: str | PathLike) -> str:
     record = results.read_json(
         root / results.COLLECTION, "name", "question", "source", "studies"
     )
-    members = [_member(root, entry) for entry in record["studies"]]
+    members = read(root)
     rows = paper_rows(members)
     answer = _answer(rows, members)
     html = page.templates().get_template("collection.html")

@@ -131,7 +131,15 @@ def trace_by_layer(study: Study) -> Figure | None:
     found = {mode: groups for mode, groups in found.items() if groups}
     if not found:
         return None
-    paths = list(next(iter(next(iter(found.values())).values())))
+    # Groups may have different networks, and so different parameters.
+    paths = list(
+        dict.fromkeys(
+            path
+            for groups in found.values()
+            for dots in groups.values()
+            for path in dots
+        )
+    )
     figure = Figure(
         figsize=(max(4.6 * len(found) + 2.2, 7.5), 0.26 * len(paths) + 1.4),
         layout="constrained",
@@ -143,7 +151,10 @@ def trace_by_layer(study: Study) -> Figure | None:
             dots = groups.get(runs[0].group)
             if dots is None:
                 continue
-            values, errors = zip(*(dots[path] for path in paths), strict=True)
+            nothing = math.nan, math.nan
+            values, errors = zip(
+                *(dots.get(path, nothing) for path in paths), strict=True
+            )
             panel.errorbar(
                 values,
                 np.arange(len(paths)) + 0.8 * ((i + 0.5) / len(study.groups) - 0.5),

@@ -178,16 +178,12 @@ def _object(root: Path, name: str, problems: list[str]) -> Mapping[str, Any]:
         problems.append(f"{name} is not there.")
         return {}
     try:
-        value = results.read_json(root / name)
+        return results.read_json(root / name)
     except (
         ValueError
     ):  # its message holds a path of the machine, which no report should show
-        problems.append(f"{name} is not valid JSON.")
+        problems.append(f"{name} is not a valid JSON object.")
         return {}
-    if not isinstance(value, Mapping):
-        problems.append(f"{name} is not a JSON object.")
-        return {}
-    return value
 
 
 def _rows(root: Path, name: str, problems: list[str]) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ SECTIONS = (
 )
 MODES = {"running": "running averages", "batch": "statistics of the batch"}
 SEARCHES = {"lbfgsb": "L-BFGS-B", "sign_ascent": "sign ascent"}
+# What comes closest to the paper's measurements: its released code normalises like this, its search was this one.
+PAPERS_MODE, PAPERS_SEARCH = "batch", "lbfgsb"
 STALLED = (
     0.1  # of what sign ascent found: less says that L-BFGS-B hardly left the point
 )
@@ -119,8 +121,8 @@ def full_sharpness(names: Iterable[str]) -> list[str]:
 
 
 def in_mode(measure: str, mode: str) -> str:
-    """Return the name of test_accuracy, or of a measure of every mode, in one mode."""
-    plain = measure == "test_accuracy" and mode == "running"
+    """Return the name of an accuracy, a loss or a measure of every mode in one mode."""
+    plain = measure in _PLAIN and mode == "running"
     return measure if plain else f"{measure}/{mode}"
 
 

@@ -7,10 +7,8 @@ from typing import Any
 
 from bsexp.report import verdicts
 from bsexp.report.caveats import mean
-from bsexp.report.measures import MODES
+from bsexp.report.measures import MODES, in_mode
 from bsexp.report.tables import times
-
-ACCURACIES = {"running": "test_accuracy", "batch": "test_accuracy/batch"}
 
 
 def of_numbers(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -72,7 +70,7 @@ def _accuracies(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         for summary in summaries.values()
         for group in verdicts.GROUPS
         for running, batch in [
-            [mean(summary, group, ACCURACIES[mode]) for mode in MODES]
+            [mean(summary, group, in_mode("test_accuracy", mode)) for mode in MODES]
         ]
         if math.isfinite(running - batch)
     ]

@@ -117,7 +117,9 @@ def facts(study: Study) -> Iterator[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as a person would: 8.2 s, 13 min 32 s, 2 h 05 min."""
+    """Write seconds as a person would: 8.2 s, 13 min 32 s, 2 h 05 min; NaN as unknown."""
+    if math.isnan(seconds):
+        return "unknown"
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

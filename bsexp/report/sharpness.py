@@ -11,10 +11,9 @@ from matplotlib.lines import Line2D
 
 from bsexp.report.folder import Run, Study, number, section
 from bsexp.report.look import legend_below, looks, plain_ticks, styled, title
-from bsexp.report.measures import MODES, SEARCHES
+from bsexp.report.measures import MODES, PAPERS_SEARCH, SEARCHES
 
 SEARCH_MARKERS = {"lbfgsb": "v", "sign_ascent": "^"}
-PAPERS_SEARCH = "lbfgsb"  # what a published value is compared with
 NAMES_IN_A_ROW = 40  # letters below a panel
 LONGEST_NAME = 16  # letters; of group names, below a column
 

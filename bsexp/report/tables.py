@@ -121,7 +121,8 @@ def times(ratio: float) -> str:
     """Write a ratio with two digits, three and more above 100."""
     if not math.isfinite(ratio):
         return ABSENT
-    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"
+    # From 99.5 on two digits would be 1e+02.
+    return f"{ratio:.0f}" if ratio >= 99.5 else f"{ratio:.2g}"
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -9,12 +9,19 @@ from typing import Any, NamedTuple
 
 from bsexp import keskar2017
 from bsexp.report import tables
-from bsexp.report.measures import SEARCHES, STALLED
+from bsexp.report.measures import (
+    MODES,
+    PAPERS_MODE,
+    PAPERS_SEARCH,
+    SEARCHES,
+    STALLED,
+    in_mode,
+)
 from bsexp.report.welch import LEVEL, welch, written
 
 FACTOR = 3.0
 GROUPS = ("SB", "LB")
-PAPERS_SEARCH = "lbfgsb"
+TRAINING = "train_accuracy/batch"
 RULE = (
     "A verdict is about a pair of cells, SB and LB of one measure. “Same direction”: the paper's SB and LB differ, and ours differ "
     f"the same way in a one-sided Welch test at {100 * LEVEL:.0f} % over seeds, for accuracies as for φ. “Ratio within a factor {FACTOR:g}”, "
@@ -51,14 +58,14 @@ class Cell(NamedTuple):
     @property
     def expected(self) -> tuple[tuple[float, float], ...]:
         """The direction that is tested where the paper has no value; none of training accuracy, which it has both ways."""
-        if self.published == "train_accuracy":
+        if self.published == TRAINING:
             return (0.0, 0.0), (0.0, 0.0)
         return ((0.0, 0.0), (1.0, 0.0))[:: 1 if self.table > 2 else -1]
 
     @property
     def outcomes(self) -> dict[str, str]:
         """What the verdicts are called where the paper has no value."""
-        untested = {UNKNOWN: "not tested"} if self.published == "train_accuracy" else {}
+        untested = {UNKNOWN: "not tested"} if self.published == TRAINING else {}
         return {
             FAILED: "no significant difference that way",
             SAME: "LB sharper" if self.table > 2 else "SB better",
@@ -68,18 +75,18 @@ class Cell(NamedTuple):
 
 def _accuracy(split: str, label: str) -> Cell:
     name = f"{split}_accuracy"
-    ours = (("running", "", name), ("batch", "", f"{name}/batch"))
-    return Cell(2, label, name, 100.0, ours)
+    ours = tuple((mode, "", in_mode(name, mode)) for mode in MODES)
+    return Cell(2, label, f"{name}/{PAPERS_MODE}", 100.0, ours)
 
 
 def _sharpness(table: int, space: str, epsilon: str) -> Cell:
     name = f"sharpness/{space}/{epsilon}"
     ours = tuple(
         (mode, search, f"{name}/{mode}{suffix}")
-        for mode in ("batch", "running")
+        for mode in (PAPERS_MODE, "running")
         for search, suffix in ((PAPERS_SEARCH, f"/{PAPERS_SEARCH}"), ("best", ""))
     )
-    published = f"{name}/batch/{PAPERS_SEARCH}"
+    published = f"{name}/{PAPERS_MODE}/{PAPERS_SEARCH}"
     return Cell(table, f"φ, ε = {epsilon}", published, 1.0, ours)
 
 
@@ -126,8 +133,18 @@ class Row:
 
     @property
     def closest(self) -> bool:
-        """Whether it is measured as the paper's cell seems to have been: by L-BFGS-B with the statistics of the batch."""
-        return (self.mode, self.search) in {("running", ""), ("batch", PAPERS_SEARCH)}
+        """Whether it is measured as the paper's cell seems to have been: with the statistics of the batch, φ by L-BFGS-B."""
+        return self.mode == PAPERS_MODE and self.search in {"", PAPERS_SEARCH}
+
+    @property
+    def cell(self) -> tuple[str, int, str]:
+        """The pair of the paper's cells that it is about."""
+        return self.network, self.table, self.label
+
+    @property
+    def left_open(self) -> bool:
+        """Whether a search that stalled keeps it from being told."""
+        return self.stalled and self.verdict == UNKNOWN
 
     @property
     def p_value(self) -> str:
@@ -193,38 +210,40 @@ def verdict(
 
 def one_a_cell(rows: Sequence[Row]) -> list[Row]:
     """Return one row for each pair of the paper's cells: the closest way, or that it was not run."""
-    return [row for row in rows if row.closest or row.verdict == NOT_RUN]
+    not_run = {row.cell: row for row in rows if row.verdict == NOT_RUN}
+    chosen = not_run | {row.cell: row for row in rows if row.closest}
+    return [row for row in rows if chosen.get(row.cell) is row]
 
 
 def with_the_better_search(rows: Sequence[Row]) -> list[Row]:
     """Return one row for each pair of cells, and behind one that a stalled search leaves open that of both searches."""
     found = one_a_cell(rows)
-    left_open = {
-        (row.network, row.table, row.label, row.mode)
-        for row in found
-        if row.stalled and row.verdict == UNKNOWN
-    }
+    left_open = {(*row.cell, row.mode) for row in found if row.left_open}
     return [
         row
         for row in rows
         if row in found
-        or (
-            row.search != PAPERS_SEARCH
-            and (row.network, row.table, row.label, row.mode) in left_open
-        )
+        or (row.search != PAPERS_SEARCH and (*row.cell, row.mode) in left_open)
     ]
 
 
 def corrected(found: Sequence[Row]) -> str:
-    """Say how many of the tests are significant, by themselves and all together (Holm 1979, 10.2307/4615733)."""
-    p_values = sorted(row.p for row in found if not math.isnan(row.p))
+    """Say how many tests are significant, by themselves and all together (Holm 1979, 10.2307/4615733); empty without any.
+
+    Those are left out that stalled searches leave open: of bounds from below there is nothing to test.
+    """
+    p_values = sorted(
+        row.p for row in found if not math.isnan(row.p) and not row.left_open
+    )
     tests = len(p_values)
+    if not tests:
+        return ""
     alone = sum(p < LEVEL for p in p_values)
     held = itertools.takewhile(
         lambda place: p_values[place] < LEVEL / (tests - place), range(tests)
     )
     return (
-        f"Of these {tests} tests {alone} are significant at {100 * LEVEL:.0f} % by themselves, {len(list(held))} after Holm's correction "
+        f"Of the {tests} tests of these pairs {alone} are significant at {100 * LEVEL:.0f} % by themselves, {len(list(held))} after Holm's correction "
         "for their number."
     )
 
@@ -310,7 +329,12 @@ def _stalled(summary: Mapping[str, Any] | None, group: str, name: str) -> int:
     """Count the seeds at which the paper's search found next to nothing of what the other one did."""
     best = _by_seed(summary, group, name.removesuffix(f"/{PAPERS_SEARCH}"))
     papers = _by_seed(summary, group, name)
-    return sum(a < STALLED * b for a, b in zip(papers, best, strict=False))
+    # NOTE: a search without a finite value found nothing, as one that hardly left the point.
+    return sum(
+        not a >= STALLED * b
+        for a, b in zip(papers, best, strict=False)
+        if math.isfinite(b)
+    )
 
 
 def _by_seed(summary: Mapping[str, Any] | None, group: str, name: str) -> list[float]:

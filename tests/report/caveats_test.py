@@ -11,18 +11,18 @@ def said(study):
 
 def test_a_network_that_stays_below_the_papers_training_accuracy_is_told(study):
     for seed in range(3):
-        study.measure("train_accuracy", "SB", {seed: 0.991})
-        study.measure("train_accuracy", "LB", {seed: 0.995})
+        study.measure("train_accuracy/batch", "SB", {seed: 0.991})
+        study.measure("train_accuracy/batch", "LB", {seed: 0.995})
     assert not any("training accuracy" in each for each in said(study))
     for seed in range(3):
-        study.measure("train_accuracy", "LB", {seed: 0.98})
+        study.measure("train_accuracy/batch", "LB", {seed: 0.98})
     (told,) = [each for each in said(study) if "training accuracy" in each]
     assert told.startswith(
-        "F1 ended at a training accuracy of 99.1 % (SB), 98.0 % (LB) in mode running, where the paper has 99.66 (SB), 99.92 (LB): "
+        "F1 ended at a training accuracy of 99.1 % (SB), 98.0 % (LB) in mode batch, where the paper has 99.66 (SB), 99.92 (LB): "
     )
     for seed in range(3):
-        study.measure("test_accuracy", "SB", {seed: 0.981})
-        study.measure("test_accuracy", "LB", {seed: 0.975})
+        study.measure("test_accuracy/batch", "SB", {seed: 0.981})
+        study.measure("test_accuracy/batch", "LB", {seed: 0.975})
     (told,) = [each for each in said(study) if "training accuracy" in each]
     assert told.endswith(
         "training less test accuracy is 1.0 points (SB), 0.5 points (LB)."
@@ -51,6 +51,6 @@ def test_phi_of_fewer_examples_and_the_scale_of_subspaces_are_told(study):
     assert not any("some training examples" in each for each in said(study))
     assert caveats.SUBSPACES in said(study)
     # A quadratic of curvature 0.3 rises by 0.3 0.01² / 2 nats where 100 entries of a box of 1e-3 are at their bounds.
-    curvature = {**entry, "values": {"hessian/lambda_max/running": 0.3}}
-    measured(60_000, {**subspace, "hessian/lambda_max/running": curvature})
-    assert "φ would be about 0.0015 at most" in said(study)[-1]
+    curvature = {**entry, "values": {"hessian/lambda_max/batch": 0.3}}
+    measured(60_000, {**subspace, "hessian/lambda_max/batch": curvature})
+    assert "λ_max 0.3 in mode batch, φ would be about 0.0015 at most" in said(study)[-1]

@@ -83,6 +83,21 @@ def test_a_trace_below_zero_is_seen_left_of_zero_and_small_ones_apart_from_large
     assert panel.bbox.x0 <= places.min()
 
 
+def test_groups_of_different_networks_have_rows_of_their_own(study):
+    for file in study.path.glob("runs/*B1000*/measurements.json"):
+        content = results.read_json(file)
+        layers = content["measurements"]["hessian/trace/running"]["detail"]["layers"]
+        layers["c"] = layers.pop("b")
+        results.write_json(file, content)
+    panel, _ = curvature.trace_by_layer(read(study.path)).axes
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    assert names == ["a/kernel", "b", "c"]
+    drawn = [container[0].get_xdata() for container in panel.containers]
+    np.testing.assert_array_equal(
+        np.isnan(np.array(drawn, float)), [[0, 0, 1], [0, 1, 0]]
+    )
+
+
 def test_the_density_has_a_line_a_band_and_triangles_for_each_run(study):
     assert curvature.density(read(study.path)) is None
     add(study, "hessian/density/running", density(outliers=(2.0, 2.5)))

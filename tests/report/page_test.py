@@ -1,5 +1,6 @@
 """The page and the figures: complete, self-contained, escaped, and the same every time."""
 
+import math
 import re
 import subprocess
 import sys
@@ -282,7 +283,13 @@ def test_the_report_imports_no_jax_and_no_other_part():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(8.24, "8.24 s"), (812.3, "13 min 32 s"), (7500, "2 h 05 min"), (59.9, "59.9 s")],
+    [
+        (8.24, "8.24 s"),
+        (812.3, "13 min 32 s"),
+        (7500, "2 h 05 min"),
+        (59.9, "59.9 s"),
+        (math.nan, "unknown"),
+    ],
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text

@@ -204,6 +204,21 @@ def test_answer_compares_every_other_group_with_the_compared_one():
     )
 
 
+def test_answer_quotes_the_ratio_of_the_seeds_that_both_groups_have():
+    """SB's third seed, which LB lacks, is not in the range and so not in the mean either."""
+
+    def entry(*values):
+        return {"n": len(values), "values": values, "seeds": range(len(values))}
+
+    groups = {
+        "SB": {"batch_size": 10, SHARP: {**entry(1.0, 1.0, 100.0), "mean": 34.0}},
+        "LB": {"batch_size": 100, SHARP: {**entry(50.0, 60.0), "mean": 55.0}},
+    }
+    pairs = {"LB/SB": {f"ratio/{SHARP}": entry(50.0, 60.0)}}
+    text = summary.answer(("SB", "LB"), groups, pairs, finished=True)
+    assert "is 55 times as large (from 50 to 60 over 2 seeds)" in text
+
+
 def test_answer_explains_no_p_value_where_one_seed_gives_none():
     def entry(value):
         return {"mean": value, "n": 1, "values": [value], "seeds": [0]}

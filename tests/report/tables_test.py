@@ -44,6 +44,14 @@ def test_the_paper_is_quoted_with_its_own_digits(mean, std, text):
     assert tables.quoted(mean, std) == text
 
 
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(0.123, "0.12"), (9.96, "10"), (99.4, "99"), (99.7, "100"), (1234.5, "1234")],
+)
+def test_a_ratio_has_two_digits_or_all_before_the_point(ratio, text):
+    assert tables.times(ratio) == text
+
+
 def rows(study):
     return {
         (row.label, row.mode): row for row in tables.rows(summary.summarise(study.path))
