@@ -14,9 +14,12 @@ def check_bases(
     catalogue: Catalogue,
     errors: list[str],
 ) -> dict[str, int]:
-    """Check each group against the catalogue and return the batch size in examples of those that can be divided."""
+    """Check each group against the catalogue and return the batch size in examples of those that can be divided.
+
+    The base run itself, over which the groups are laid, is not trained: its numbers need not fit each other.
+    """
     sizes = {}
-    for name, base in {"": study, **bases}.items():
+    for name, base in bases.items():
         found = _check_names(base, catalogue)
         try:
             examples = catalogue.training_examples(base.data)
@@ -33,13 +36,11 @@ def check_bases(
             else:
                 wrong = catalogue.recipe_errors(base, size, examples)
                 found |= wrong
-                # The base run itself is not trained: a rule need not fit its batch size.
-                if name:
-                    found |= rates.check_rates(base, size, examples, catalogue)
+                found |= rates.check_rates(base, size, examples, catalogue)
                 if not wrong:
                     sizes[name] = size
                     last = catalogue.whole_epochs(base, size, examples)
-                    found |= _check_epochs(study, name, last, catalogue) if name else {}
+                    found |= _check_epochs(study, name, last, catalogue)
         errors += [
             f"{_place(merged, name, path)}: {error}" for path, error in found.items()
         ]

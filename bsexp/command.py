@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -200,12 +201,20 @@ def _field_help(path: str, field: dataclasses.Field) -> str:
 
 
 def print_config(plan: door.Plan, console: Console) -> None:
-    """Print every field of a study with its value, one a line, as it can be typed back."""
+    """Print every field of a study with its value, one a line, as a shell takes it."""
     lines = [
-        f"--{path}={_value(plan.study, path)!r}"
+        f"--{path}={_word(_value(plan.study, path))}"
         for path, _ in conversion.valid_fields(config.Study)
     ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _word(value: Any) -> str:
+    """Write a value so that a shell hands it on: parentheses and braces in quotes."""
+    shown = repr(value)
+    if not isinstance(value, tuple | dict):
+        return shown
+    return shlex.quote(shown) if set(shown) & set('"$`\\') else f'"{shown}"'
 
 
 def _value(study: config.Study, path: str) -> Any:

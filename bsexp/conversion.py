@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -94,11 +94,8 @@ def _convert(value: Any, kind: Any) -> tuple[Any, str]:
             else (None, "must be a mapping of names to values")
         )
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return (
-            (float(value), "")
-            if math.isfinite(value)
-            else (None, "must be a finite number")
-        )
+        finite = abs(value) <= sys.float_info.max  # of NaN, and of any whole number
+        return (float(value), "") if finite else (None, "must be a finite number")
     allowed = typing.get_args(kind) if origin is types.UnionType else (kind,)
     if type(value) in allowed:
         return value, ""

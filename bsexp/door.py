@@ -115,7 +115,7 @@ def _with_code(base: Any, catalogue: Catalogue) -> Any:
 def _of_run(
     merged: dict[str, Any], catalogue: Catalogue, errors: list[str]
 ) -> dict[str, Any]:
-    """Replace what is trained by one finished run; only where its data lie may differ from what it was."""
+    """Replace what is trained by one finished run; only where its data lie and how they are read may differ."""
     try:
         found = catalogue.finished_run(str(merged["run"]))
     except (ValueError, OSError) as error:
@@ -129,7 +129,11 @@ def _of_run(
         )
     fixed = (*BASE_FIELDS, "groups", "compare", "seeds", "first_seed")
     given = dict(_leaves({key: merged[key] for key in fixed if key in merged}))
-    place = {"dir": given.pop("data.dir")} if "data.dir" in given else {}
+    place = {
+        field: given.pop(f"data.{field}")
+        for field in ("dir", "streaming", "workers")
+        if f"data.{field}" in given
+    }
     errors += [
         f"config.{field}={value}: belongs to config.run and cannot be set beside it"
         for field, value in given.items()
@@ -195,7 +199,7 @@ def _literal(text: str) -> Any:
         return float(text)
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 

@@ -45,7 +45,6 @@ def describe() -> dict[str, Any]:
             f"{device.platform}:{device.id} {device.device_kind}"
             for device in jax.devices()
         ],
-        "engine": "jit",
     }
 
 

@@ -44,7 +44,13 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
     from bsexp.training import processes  # noqa: PLC0415
 
     compile_cache.enable()
-    processes.join(asked.place)
+    try:
+        processes.join(asked.place)
+    except (ValueError, RuntimeError) as error:
+        said = str(error).partition("\n")[0]
+        raise door.ConfigError(
+            [f"--coordinator: the processes did not find each other: {said}"]
+        ) from error
     folder = asked.workdir or command.default_workdir(asked.experiment, asked.argument)
     if "studies" in settings:
         start = functools.partial(collection.lead, settings, asked, folder, console)

@@ -133,7 +133,12 @@ def run(
             console.print(said, highlight=False, markup=False, soft_wrap=True)
         missing = place.missing(asked)
         if missing:
-            found = {**environment.describe(), "data": _data(plan)}
+            engines = sorted({each.base.execution.engine for each in plan.runs})
+            found = {
+                **environment.describe(),
+                "engine": ", ".join(engines),
+                "data": _data(plan),
+            }
             place.open(found)
             try:
                 _compute(plan, place, missing, found, console, line)

@@ -16,6 +16,8 @@ from bsexp.probes import task
 
 # What this module reads of study.json.
 STUDY_KEYS = ("config", "runs", "started", "finished")
+# States of a run in which a session that was killed may have left it.
+UNSETTLED = ("training", "interrupted", "trained")
 NO_SECONDS = {"total": 0.0, "training": 0.0, "measuring": 0.0}
 
 
@@ -46,14 +48,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _published(plan: door.Plan) -> Mapping[str, Any]:
-    """Return the published values of those groups whose data set, all of it, and network are theirs."""
+    """Return the published values of those groups whose data set, all of it as it is, and network are theirs."""
     reference = plan.study.reference
+    whole = {"train_size", "validation_size", "label_noise"}
     same = {
         run.group
         for run in plan.runs
         if (run.base.data.name, run.base.model.name)
         == (reference.data, reference.model)
-        and run.base.data.train_size == config.Data.train_size
+        and all(getattr(run.base.data, at) == getattr(config.Data, at) for at in whole)
     }
     return {
         group: values for group, values in reference.values.items() if group in same
@@ -200,7 +203,8 @@ class Workdir:
         """Call runs done that lack nothing: one may have been killed before it said so, or was asked for more then."""
         for run in self._runs:
             status = self.status(run)
-            if status.get("state") == "trained":
+            if status.get("state") in UNSETTLED:
+                status.pop("reason", None)  # of what stopped it
                 state = {**status, "state": "done"}
                 results.write_json(self.run_folder(run) / "status.json", state)
 

@@ -132,8 +132,19 @@ class Workshop:
         kind, material = run.base.execution.engine, self.material(run)
         key = run.base.data, kind, layout
         if key not in self._places:
-            self._places[key] = trainer.place(
-                kind, layout, material.data.train, material.held_out
+            # Runs that are stacked need no other copy of the data than those that are not.
+            there = next(
+                (
+                    self._places[data, engine, other]
+                    for data, engine, other in self._places
+                    if (data, engine, other[:2]) == (*key[:2], layout[:2])
+                ),
+                None,
+            )
+            self._places[key] = (
+                trainer.beside(there, layout.members)
+                if there
+                else trainer.place(kind, layout, material.data.train, material.held_out)
             )
         return self._places[key]
 

@@ -1,4 +1,5 @@
 import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -150,9 +151,10 @@ def test_a_printed_configuration_can_be_typed_back():
         {}.get,
         lambda _: "",
     )
-    plan = door.open_study({"seeds": 7, "batch": {"size": "10%"}}, [], catalogue)
+    settings = {"seeds": 7, "batch": {"size": "10%"}, "groups": {"it's": {}}}
+    plan = door.open_study(settings, [], catalogue)
     printed = io.StringIO()
     command.print_config(plan, Console(file=printed))
-    words = printed.getvalue().splitlines()
+    words = shlex.split(printed.getvalue())
     overrides = [tuple(word.removeprefix("--config.").split("=", 1)) for word in words]
     assert door.open_study({}, overrides, catalogue) == plan

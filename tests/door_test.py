@@ -111,6 +111,8 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("batch.size", "0.0001%", "config.batch.size=0.0001%: is 0 examples; must be 1 to 60000"),
         ("batch.size", "120%", "config.batch.size=120%: must be above 0% and at most 100%"),
         ("batch.size", "many", "config.batch.size=many: must be a whole number or a percentage"),
+        ("groups", "{{}}", "config.groups={{}}: must be a mapping of names to values"),
+        ("optimizer.learning_rate", "1" + 400 * "0", "config.optimizer.learning_rate=1"),
         ("batch.size", "2.5", "config.batch.size=2.5: must be a whole number or text, not float"),
         ("batch.sise", "3", "config.batch.sise=3: unknown field; did you mean size? valid: size"),
         ("bach.size", "3", "config.bach: unknown field; did you mean batch?"),
@@ -239,6 +241,14 @@ def test_a_batch_larger_than_its_groups_own_data_set_is_refused():
     ]
 
 
+def test_a_batch_size_that_no_group_trains_with_need_not_fit_the_data():
+    """The base run's 256 is more than the 100 examples; both groups have a size of their own."""
+    groups = {"SB": {"batch": {"size": 10}}, "LB": {"batch": {"size": "100%"}}}
+    settings = {**SETTINGS, "groups": groups, "data": {"name": "small"}}
+    sizes = [run.batch_size for run in opened(settings=settings).runs]
+    assert sizes[:2] == [10, 100]
+
+
 def test_every_field_has_a_meaning_and_a_default_that_passes_its_own_check():
     for path, field in conversion.valid_fields(config.Study):
         default = (
@@ -266,6 +276,13 @@ def test_a_finished_run_is_measured_as_it_was_trained_wherever_its_data_lie_now(
     assert run.base.optimizer.name == "sgd"
     assert run.base.train.epochs == 7
     assert run.base.data == config.Data("small", "here")
+
+
+def test_the_data_of_a_finished_run_may_be_streamed_now():
+    measure = {"measure": {"probes": ("evaluation",)}, "run": "there"}
+    streamed = ("data.streaming", "True"), ("data.workers", "2")
+    (run,) = opened(*streamed, settings=measure).runs
+    assert run.base.data == config.Data("small", streaming=True, workers=2)
 
 
 def test_nothing_of_a_finished_run_can_be_changed():

@@ -186,12 +186,13 @@ def test_published_values_stand_only_beside_the_same_data_and_network(tmp_path):
     assert written(data="mnist", model="F1") == {"SB": {"test_accuracy": [0.98, 0.01]}}
     assert written(data="cifar10", model="F1") == {}
     assert written(data="mnist", model="C1") == {}
-    few = config.Base(data=config.Data(train_size=1_000))
     chosen = plan(reference=config.Reference(data="mnist", model="F1", values=values))
-    runs = tuple(dataclasses.replace(run, base=few) for run in chosen.runs)
-    part = dataclasses.replace(chosen, runs=runs)
-    workdir.Workdir(tmp_path, part, "name", "command").open(ENVIRONMENT)
-    assert results.read_json(tmp_path / "study.json")["reference"] == {}
+    for other in ({"train_size": 1_000}, {"validation_size": 1}, {"label_noise": 0.1}):
+        base = config.Base(data=config.Data(**other))
+        runs = tuple(dataclasses.replace(run, base=base) for run in chosen.runs)
+        part = dataclasses.replace(chosen, runs=runs)
+        workdir.Workdir(tmp_path, part, "name", "command").open(ENVIRONMENT)
+        assert results.read_json(tmp_path / "study.json")["reference"] == {}, other
 
 
 def test_a_study_that_only_says_something_else_keeps_the_time_at_which_it_was_finished(

@@ -146,7 +146,9 @@ class NoiseScale:
     """Gradient noise scale at fixed weights, arXiv:1812.06162, from the spread of the gradients of groups."""
 
     groups: int = option(
-        200, "groups of training examples", check=between(2, 1_000_000)
+        200,
+        "groups of training examples; as many others give the Hessian that weights them",
+        check=between(2, 1_000_000),
     )
     group_size: int = option(
         16, "examples of a group", unit="examples", check=between(1, 1_000_000_000)

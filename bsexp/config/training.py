@@ -53,7 +53,7 @@ class Train:
     )
     seconds: float = option(
         0.0,
-        "time after which training ends, so that the numbers depend on the machine; 0: none",
+        "time after which training ends, compilation not counted, so that the numbers depend on the machine; what a stopped session had spent on its last epoch is not counted either; 0: none",
         unit="seconds",
         check=not_negative,
     )
@@ -68,7 +68,7 @@ class Train:
     )
     target: float = option(
         0.0,
-        "value of target_metric whose first epoch is noted; 0: none",
+        "value of target_metric, accuracies as fractions; when a run first has it after an epoch stands in the report; 0: none",
         check=not_negative,
     )
     target_metric: str = option(
@@ -117,6 +117,6 @@ class Execution:
     )
     deterministic_reduction: bool = option(
         False,
-        "compute an eighth of a batch at a time and add up in a fixed order: the same bits on 1, 2, 4 and 8 devices, slower; batch.ghost must divide the eighth",
+        "compute an eighth of a batch at a time and add up in a fixed order: the same weights to the bit on 1, 2, 4 and 8 devices, slower; batch.ghost must divide the eighth; the losses of held-out splits are still rounded by device count",
         identity=False,
     )

@@ -66,7 +66,9 @@ def curved(
         loss: see `plain`, as the next two.
         data: N = K b examples.
         x: the point.
-        hessian: H at x, symmetric, taken as exact; `Objective.hessian` over all the data.
+        hessian: H at x, symmetric, taken as exact: `Objective.hessian` over examples that are not those of ``data``, or
+            over very many. Over the same N examples each meets its own Hessian, which is large where its gradient is:
+            the estimate of tr(H Sigma) is then about mean_i g_i^T H_i g_i / N too large.
         group_size: b.
 
     Raises:

@@ -86,9 +86,9 @@ def _wrong_fields(network: Any, precision: str) -> str:
 def _wrong_results(network: nn.Module, shape: tuple[int, ...], num_classes: int) -> str:
     number = 2
     inputs = jax.ShapeDtypeStruct((number, *shape), jax.numpy.float32)
-    ghost = normalisation.whole(number)
-    logits, variables = jax.eval_shape(
-        lambda key, inputs: network.init_with_output(key, inputs, ghost, None),
+    ghost, keys = normalisation.whole(number), jax.random.split(jax.random.key(0), 2)
+    variables = jax.eval_shape(
+        lambda key, inputs: network.init(key, inputs, ghost, None),
         *(jax.random.key(0), inputs),
     )
     if others := variables.keys() - COLLECTIONS:
@@ -96,9 +96,17 @@ def _wrong_results(network: nn.Module, shape: tuple[int, ...], num_classes: int)
             f"keeps {', '.join(sorted(others))}; batch norm is that of bsexp.models.normalisation, "
             "whose statistics depend on no device, and other states are not carried along"
         )
-    if getattr(logits, "shape", None) != (number, num_classes):
-        described = getattr(logits, "shape", type(logits).__name__)
-        return f"maps {number} examples to {described}, not to logits ({number}, {num_classes})"
+    # As it is called to train, and to be measured in either mode.
+    for how in ((ghost, keys), (None, None), (ghost, None)):
+        logits, _ = jax.eval_shape(
+            lambda variables, inputs, how=how: network.apply(
+                variables, inputs, *how, mutable=["statistics"]
+            ),
+            *(variables, inputs),
+        )
+        if getattr(logits, "shape", None) != (number, num_classes):
+            described = getattr(logits, "shape", type(logits).__name__)
+            return f"maps {number} examples to {described}, not to logits ({number}, {num_classes})"
     return ""
 
 

@@ -59,11 +59,14 @@ class Bench:
         """K, of the data set."""
         return self._data.num_classes
 
-    @functools.cache  # noqa: B019 - a bench lives as long as its study
     def chunks(self, split: str, examples: int, mode: str) -> list[Any]:
         """Return the first examples of a split in a fixed random order, in chunks of (images, labels)."""
+        return self._chunks(split, 0, examples, mode)
+
+    @functools.cache  # noqa: B019 - a bench lives as long as its study
+    def _chunks(self, split: str, first: int, examples: int, mode: str) -> list[Any]:
         size = self._statistics_batch if mode == "batch" else self._running_chunk
-        return operator.split(self._first(split, examples), size)
+        return operator.split(self._examples(split, first, examples), size)
 
     @functools.cached_property
     def _running_chunk(self) -> int:
@@ -82,16 +85,16 @@ class Bench:
         return max(1, min(RUNNING_CHUNK, RUNNING_BYTES * (many - few) // growth))
 
     @functools.cache  # noqa: B019 - as above
-    def _shared(self, examples: int, mode: str) -> list[Any] | mean.Spread:
+    def _shared(self, examples: int, mode: str, after: int) -> list[Any] | mean.Spread:
         """Return the chunks of training examples, over as many devices as there are chunks for."""
-        chunks = self.chunks("train", examples, mode)
+        chunks = self._chunks("train", after, examples, mode)
         devices = self.devices[: len(chunks)]
         return mean.spread(chunks, Mesh(devices, ("data",))) if devices[1:] else chunks
 
-    def _first(self, split: str, examples: int) -> Any:
+    def _examples(self, split: str, first: int, examples: int) -> Any:
         data = getattr(self._data, split)
-        order = np.random.default_rng(0).permutation(len(data))[:examples]
-        found = data.read(order)
+        order = np.random.default_rng(0).permutation(len(data))
+        found = data.read(order[first : first + examples])
         return jax.numpy.asarray(found.images), jax.numpy.asarray(found.labels)
 
     def evaluate(
@@ -105,12 +108,21 @@ class Bench:
         self.spent(examples)
         return found
 
-    def objective(self, statistics: Any, examples: int, mode: str) -> Composite:
-        """Return the mean training loss at given running averages as a function of the parameters."""
+    def objective(
+        self, statistics: Any, examples: int, mode: str, after: int = 0
+    ) -> Composite:
+        """Return the mean training loss at given running averages as a function of the parameters.
+
+        Args:
+            statistics: running averages of batch norm.
+            examples: how many.
+            mode: of batch norm.
+            after: how many, in the fixed order, come before them.
+        """
         plain = composite.composite(
             Partial(self._predict[mode], statistics),
             composite.CROSS_ENTROPY,
-            self._shared(examples, mode),
+            self._shared(examples, mode, after),
         )
 
         def point(function: Callable[[Any], Any], cost: float) -> Callable[[Any], Any]:
@@ -155,7 +167,7 @@ class Bench:
 
     def batch(self, examples: int) -> Any:
         """Return the first training examples of the same order as one batch (images, labels)."""
-        return self._first("train", examples)
+        return self._examples("train", 0, examples)
 
     def examples(self, split: str) -> int:
         """Return the number of examples of a split."""

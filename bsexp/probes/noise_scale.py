@@ -14,12 +14,12 @@ MODE = "running"
 
 
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
-    """List the one task; no more groups than the training set has."""
-    chosen, total = measure.noise_scale, examples["train"]
-    size = min(chosen.group_size, total // 2)
-    groups = min(chosen.groups, total // size)
-    settings = {"groups": groups, "group_size": size}
+    """List the one task; no more groups than half of the training set has, the other half is for the Hessian."""
+    chosen, half = measure.noise_scale, examples["train"] // 2
+    size = max(1, min(chosen.group_size, half // 2))
+    groups = min(chosen.groups, half // size)
     number = groups * size
+    settings = {"groups": groups, "group_size": size, "hessian_after": number}
     # The curved one: a product over all these examples for each group.
     cost = number * (2 * GRADIENT + HESSIAN_VECTOR * groups)
     return [
@@ -34,10 +34,9 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
 
 def _noise_scale(examples: int, size: int, bench: Bench, point: Point) -> Measurement:
     x, loss = point.parameters, bench.loss(point.statistics, MODE)
-    data, objective = (
-        bench.batch(examples),
-        bench.objective(point.statistics, examples, MODE),
-    )
+    data = bench.batch(examples)
+    # Of other examples: an example's own Hessian is large where its gradient is.
+    objective = bench.objective(point.statistics, examples, MODE, after=examples)
     plain = gram.plain(loss, data, x, size)
     curved = gram.curved(loss, data, x, objective.hessian(x), size)
     bench.spent(2 * GRADIENT * examples)

@@ -11,6 +11,7 @@ from bsexp import results
 
 STAND_IN = "synthetic stand-in"  # for data that are not here
 PATHS = "path/"  # measurements that only the compared group's runs have
+TARGET = "target/"  # when a run reached its target, if it did
 # Those of which the baseline is measured as trained only, at the factor 1.
 RESCALED = "invariance/"
 
@@ -44,8 +45,14 @@ class Run:
 
     @property
     def values(self) -> dict[str, float]:
-        """Every measure at the end of this run; NaN where it is null."""
-        return values(self.measurements)
+        """Every measure at the end of this run, and when it reached its target; NaN where it is null, or was not reached."""
+        target = section(self.status, "target")
+        reached = {
+            f"{TARGET}{name}": number(target.get(name))
+            for name in ("epoch", "step", "examples", "seconds")
+            if "target" in self.status
+        }
+        return {**values(self.measurements), **reached}
 
 
 @dataclass(frozen=True)
@@ -255,7 +262,11 @@ def _measures_null(study: Study) -> Iterator[str]:
             "": run.values,
             **{f" after epoch {at}": values(run.along[at]) for at in sorted(run.along)},
         }.items():
-            null = [name for name, value in found.items() if math.isnan(value)]
+            null = [
+                name
+                for name, value in found.items()
+                if math.isnan(value) and not name.startswith(TARGET)
+            ]
             if null:
                 yield f"{run.title}{when}: no finite value of {', '.join(null)}."
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 SECTIONS = (
     "Accuracy",
     "Loss",
+    "Target",
     "Sharpness φ",
     "Rise of the loss",
     "Hessian",
@@ -33,6 +34,10 @@ _WHOLE = {
         "Distance",
         "distance from the start ‖x \N{MINUS SIGN} x₀‖",
     ),
+    "target/epoch": ("Target", "epochs until the target is reached"),
+    "target/step": ("Target", "updates until the target is reached"),
+    "target/examples": ("Target", "examples until the target is reached"),
+    "target/seconds": ("Target", "seconds until the target is reached"),
     "update/learning_rate": ("Next update", "learning rate η"),
     "update/stability_limit": ("Hessian", "λ_max up to which training is stable"),
     "update/preconditioned_limit": (

@@ -12,7 +12,7 @@ from bsexp.report import along, batch_sizes, folder, invariance
 from bsexp.report.answer import answer
 from bsexp.report.welch import welch
 
-RATIOS = ("sharpness/", "hessian/", "distance_from_start")
+RATIOS = ("target/", "sharpness/", "hessian/", "distance_from_start")
 GAPS = ("train_accuracy", "test_accuracy")
 
 

@@ -105,7 +105,7 @@ def divide(
         low = microbatch // shards * shards
         near = f"{low} and {low + shards}" if low else f"{shards}"
         raise FieldError(
-            "batch.size",
+            "batch.microbatch" if microbatch < batch else "batch.size",
             f"{microbatch} examples cannot be split into {shards} equal parts; nearest that can: {near}",
         )
     shard = microbatch // shards

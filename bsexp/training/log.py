@@ -66,8 +66,15 @@ class Log:
 
     @property
     def seconds(self) -> float:
-        """Time that the run which began first has trained, in all its sessions."""
+        """Time that the run which began first has trained, in all its sessions.
+
+        Of a session that was stopped it counts up to its last row; compilation is left out.
+        """
         return self._agreed(time.perf_counter() - min(self._began))
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave out a time in which a program was compiled: other runs find it ready."""
+        self._began = [began + seconds for began in self._began]
 
     def _agreed(self, seconds: float) -> float:
         """Return the leading process's time, where it ends runs: that must be the same everywhere. In milliseconds."""

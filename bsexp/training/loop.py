@@ -253,10 +253,12 @@ class _Session:
         self, epoch: Epoch, fed: feed.Feed, first: int, last: int, *, ends: bool
     ) -> None:
         trainer = self._job.trainer
+        compiling = trainer.compiling
         self._state, sums = trainer.run(
             self._state, self._placed, fed, epoch.updates(first, last)
         )
         held_out = trainer.evaluate(self._state) if ends else {}
+        self._log.leave_out(trainer.compiling - compiling)
         size = (last - first) * epoch.batch
         reading = trainer.engine.reading(sums)
         self._log.read_previous(log.Portion(epoch, last, size, reading, held_out))

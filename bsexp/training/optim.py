@@ -39,7 +39,9 @@ def catalogue() -> dict[str, tuple[str, ...]]:
     candidates = {
         name: tuple(inspect.signature(function).parameters)
         for name, function in vars(optax).items()
-        if inspect.isfunction(function) and not name.startswith("_")
+        # NAdam is a functools.partial of Adam.
+        if (inspect.isfunction(function) or isinstance(function, functools.partial))
+        and not name.startswith("_")
     }
     return {
         name: tuple(argument for argument in arguments if argument != "learning_rate")

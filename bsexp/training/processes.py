@@ -19,7 +19,7 @@ import jax
 # JAX has no public way to wait for a message: a collective on CPU gives up after 30 s, and measuring takes longer.
 from jax._src.distributed import global_state
 
-from bsexp.training import interruption
+from bsexp.training import footprint, interruption
 
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
 
@@ -63,6 +63,7 @@ def join(place: tuple[str, int, int] | None) -> None:
 
     Raises:
         RuntimeError: they were not all there within five minutes.
+        ValueError: the launcher is there, but does not say enough: JAX's message.
     """
     if place is not None:
         jax.distributed.initialize(*place)
@@ -89,14 +90,19 @@ def together() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         if isinstance(error, jax.errors.JaxRuntimeError):
-            reason = str(error).partition("\n")[0]
-            sys.stderr.write(
-                f"another process has failed or is gone ({reason}); start all of them again: the same command goes on from here\n"
-            )
+            sys.stderr.write(f"{_why(error)}\n")
         else:
             traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
+
+
+def _why(error: jax.errors.JaxRuntimeError) -> str:
+    """Say why this process ends, among several."""
+    reason = str(error).partition("\n")[0]
+    if footprint.ran_out(error):
+        return f"process {jax.process_index()} ran out of memory ({reason}); try a smaller config.batch.microbatch"
+    return f"another process has failed or is gone ({reason}); start all of them again: the same command goes on from here"
 
 
 class Line:

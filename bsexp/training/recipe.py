@@ -91,7 +91,9 @@ def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
         mesh.check(len(jax.devices()), jax.process_count(), base.execution)
         _check_division(base, size, examples, base.execution.data or 1)
         _check_metrics(base)
+        _check_target(base.train)
         _check_robust(base.robust)
+        _check_workers(base.data)
     except bounds.FieldError as error:
         return {error.field: str(error)}
     return {}
@@ -103,6 +105,12 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
         raise bounds.FieldError(
             "train.epochs",
             f"{seen:,} examples would be seen, and a run counts up to {_MOST_EXAMPLES:,}",
+        )
+    unreached = [each for each in base.batch.growth_epochs if each >= len(listed)]
+    if unreached:
+        raise bounds.FieldError(
+            "batch.growth_epochs",
+            f"the batch would not grow after epoch {min(unreached)}: the run has {len(listed)}",
         )
     for each in {epoch.batch for epoch in listed}:
         divide(base, each, devices)
@@ -117,6 +125,25 @@ def _check_metrics(base: config.Base) -> None:
             raise bounds.FieldError(
                 f"train.{field}", "there is none while config.data.validation_size is 0"
             )
+
+
+def _check_target(train: config.Train) -> None:
+    if train.stop_at_target and not train.target:
+        raise bounds.FieldError(
+            "train.stop_at_target", "there is none while config.train.target is 0"
+        )
+    if train.target > 1 and train.target_metric.endswith("accuracy"):
+        raise bounds.FieldError(
+            "train.target",
+            f"{train.target_metric} is a fraction, at most 1, and not in per cent",
+        )
+
+
+def _check_workers(data: config.Data) -> None:
+    if data.workers and not data.streaming:
+        raise bounds.FieldError(
+            "data.workers", "reads nothing while config.data.streaming is False"
+        )
 
 
 def _check_robust(robust: config.Robust) -> None:

@@ -9,6 +9,8 @@ from bsexp.training import optim
 
 # An optimizer that is right at the base batch size and kappa = B / B_base -> the optimizer at B.
 Rule = Callable[[config.Optimizer, float], config.Optimizer]
+# What the rule adam_sde was derived for: others with b1, b2 and eps move by something else.
+ADAMS = ("adam", "adamw")
 
 
 def scaled(
@@ -62,8 +64,8 @@ def _square_root(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
 def _adam_sde(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
     """Scale Adam so that it approximates the same stochastic differential equation, in examples seen.
 
-    eta -> sqrt(kappa) eta, 1 - b1 -> kappa (1 - b1), 1 - b2 -> kappa (1 - b2), eps -> eps / sqrt(kappa). Weight decay
-    stays as it is: the paper does not treat it.
+    eta -> sqrt(kappa) eta, 1 - b1 -> kappa (1 - b1), 1 - b2 -> kappa (1 - b2), eps -> eps / sqrt(kappa), and so
+    eps_root, which stands under the root, by kappa. Weight decay stays as it is: the paper does not treat it.
 
     Source: Malladi et al. 2022, arXiv:2205.10287.
     """
@@ -71,6 +73,10 @@ def _adam_sde(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
     if missing:
         raise ValueError(
             f"is a rule for Adam, and {optimizer.name} has no {', '.join(sorted(missing))}; use linear or square_root"
+        )
+    if optimizer.name not in ADAMS:
+        raise ValueError(
+            f"is a rule for {' and '.join(ADAMS)}, and {optimizer.name} moves otherwise; use linear or square_root"
         )
     # Twelve digits, since 1 - 100 (1 - 0.99) is not 0 but -9e-16 in double precision.
     betas = {
@@ -83,9 +89,11 @@ def _adam_sde(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
                 f"makes {name} negative ({beta:.4g}) at {kappa:g} times config.scaling.base_batch"
             )
     eps = optim.argument(optimizer, "eps") / math.sqrt(kappa)
+    root = optim.argument(optimizer, "eps_root") / kappa
+    rooted = {"eps_root": root} if root else {}
     return dataclasses.replace(
         _square_root(optimizer, kappa),
-        arguments={**optimizer.arguments, **betas, "eps": eps},
+        arguments={**optimizer.arguments, **betas, "eps": eps, **rooted},
     )
 
 

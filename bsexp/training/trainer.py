@@ -1,7 +1,9 @@
 """What cohorts of one shape are trained with: a mesh, the data on it, and the compiled programs."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,6 +69,13 @@ def place(
     )
 
 
+def beside(there: Place, members: int) -> Place:
+    """Return a place on the same mesh with the same data, not copied, for another number of runs."""
+    return dataclasses.replace(
+        there, engine=type(there.engine)(there.engine.mesh, members)
+    )
+
+
 class Trainer:
     """The programs of one recipe at one place.
 
@@ -74,6 +83,7 @@ class Trainer:
         recipe: what the runs share.
         place: mesh and data.
         engine: of the place.
+        compiling: seconds that first calls have taken: compilation, and what their dispatch takes.
     """
 
     def __init__(
@@ -84,6 +94,8 @@ class Trainer:
         self.engine = where.engine
         self._settings = settings
         self._programs: dict[int, epoch.Chunk] = {}
+        self._called: set[int | str] = set()
+        self.compiling = 0.0
 
     def open_feed(self, seeds: Sequence[int], most: int) -> feed.Feed:
         """Open what gives the members their examples, of at most ``most`` updates at once."""
@@ -108,10 +120,11 @@ class Trainer:
             first, last = portion.first, portion.last
             stride = last - first if self.recipe.rolled else 1
             for i in range(first, last, stride):
-                state, sums = program(
-                    *(state, seeds, portion.own, portion.shared),
-                    *(np.int32(i), np.int32(i + stride)),
-                )
+                with self._first_call(updates.batch):
+                    state, sums = program(
+                        *(state, seeds, portion.own, portion.shared),
+                        *(np.int32(i), np.int32(i + stride)),
+                    )
             fed.dispatched(sums)
         return state, sums
 
@@ -140,9 +153,19 @@ class Trainer:
 
     def evaluate(self, state: Any) -> dict[str, evaluation.CohortPending]:
         """Hand the evaluation of all members on every held-out split to the devices."""
-        return {
-            name: evaluation.dispatch_cohort(
-                self.engine, self.recipe.model, split, state
-            )
-            for name, split in self.place.held_out.items()
-        }
+        with self._first_call("evaluation"):
+            return {
+                name: evaluation.dispatch_cohort(
+                    self.engine, self.recipe.model, split, state
+                )
+                for name, split in self.place.held_out.items()
+            }
+
+    @contextlib.contextmanager
+    def _first_call(self, program: int | str) -> Iterator[None]:
+        """Count the time of a program's first call, in which it is compiled."""
+        began = time.perf_counter()
+        yield
+        if program not in self._called:
+            self._called.add(program)
+            self.compiling += time.perf_counter() - began

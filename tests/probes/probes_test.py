@@ -350,8 +350,9 @@ def test_the_balls_and_the_noise_rise_in_their_known_order(measured):
 
 
 def test_the_noise_scale_is_that_of_the_gradients_of_the_groups(measured, data, points):
+    """Weighted by the Hessian of the 48 examples that come after those of the groups."""
     found = measured["noise_scale/running"][0]
-    order = np.random.default_rng(0).permutation(TRAIN)[:48]
+    order = np.random.default_rng(0).permutation(TRAIN)[:96]
     images = jnp.asarray(data.train.images[order]) / 255
     labels = jnp.asarray(data.train.labels[order])
 
@@ -374,6 +375,17 @@ def test_the_noise_scale_is_that_of_the_gradients_of_the_groups(measured, data, 
     square = mean @ mean - trace_covariance / 48
     np.testing.assert_allclose(
         found.values["noise_scale/simple/running"], trace_covariance / square, rtol=1e-3
+    )
+    x, unravel = ravel_pytree(points[1].parameters)
+    slope = jax.grad(lambda x: loss(unravel(x), np.arange(48, 96)))
+    multiply = jax.jit(lambda v: jax.jvp(slope, (x,), (v,))[1])
+    products = gradients @ np.stack([multiply(g) for g in gradients], axis=1)
+    whole = products.mean()
+    weighted = 4 * 12 / 11 * (np.trace(products) / 12 - whole)
+    np.testing.assert_allclose(
+        found.values["noise_scale/curved/running"],
+        weighted / (whole - weighted / 48),
+        rtol=1e-3,
     )
     assert set(found.detail["layers"]) == set(
         measured["hessian/trace/running"][0].detail["layers"]

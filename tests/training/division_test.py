@@ -33,6 +33,7 @@ def test_every_example_lies_on_one_device_and_consecutive_ones_in_one_microbatch
     ("arguments", "field", "said"),
     [
         ((100, 30, 0, 1), "batch.microbatch", "nearest that do: 25 and 50"),
+        ((240, 60, 60, 8), "batch.microbatch", "60 examples cannot be split into 8"),
         ((100, 0, 7, 1), "batch.ghost", "nearest that do: 5 and 10"),
         ((96, 32, 24, 1), "batch.ghost", "the microbatch of 32 examples"),
         ((64, 128, 0, 1), "batch.microbatch", "nearest that do: 64"),

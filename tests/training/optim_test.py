@@ -96,6 +96,10 @@ SIDE_BY_SIDE = {
         config.Optimizer("adamw", 0.03, weight_decay=0.1, decay_mask="kernels"),
         optax.adamw(0.03, weight_decay=0.1, mask=kernels_only),
     ),
+    "nadamw": (
+        config.Optimizer("nadamw", 0.03, weight_decay=0.1),
+        optax.nadamw(0.03, weight_decay=0.1),
+    ),
     "adagrad": (config.Optimizer("adagrad", 0.1), optax.adagrad(0.1)),
     "lars": (
         config.Optimizer("lars", 2.0, weight_decay=0.01),

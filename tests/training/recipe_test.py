@@ -41,3 +41,42 @@ def test_the_largest_batch_counts():
 )
 def test_some_runs_have_a_device_for_themselves(alone):
     assert stacked(16, **alone) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "message"),
+    [
+        ({"train": config.Train(target=98)}, "train.target", "is a fraction"),
+        (
+            {"train": config.Train(stop_at_target=True)},
+            "train.stop_at_target",
+            "there is none",
+        ),
+        (
+            {"batch": config.Batch(growth_epochs=(10, 20))},
+            "batch.growth_epochs",
+            "after epoch 20: the run has 20",
+        ),
+        (
+            {
+                "batch": config.Batch(growth_epochs=(2,)),
+                "train": config.Train(steps=300),
+            },
+            "batch.growth_epochs",
+            "after epoch 2: the run has 2",
+        ),
+        ({"data": config.Data(workers=2)}, "data.workers", "reads nothing"),
+    ],
+)
+def test_what_would_have_no_effect_is_told(fields, field, message):
+    """With 256 of 60 000 examples 300 updates end in the second epoch."""
+    base = dataclasses.replace(config.Base(), **fields)
+    found = recipe.errors(base, 256, EXAMPLES)
+    assert found.keys() == {field}
+    assert message in found[field]
+
+
+def test_a_loss_may_have_a_target_above_one():
+    train = config.Train(target=1.5, target_metric="test_loss", stop_at_target=True)
+    base = dataclasses.replace(config.Base(), train=train)
+    assert recipe.errors(base, 256, EXAMPLES) == {}

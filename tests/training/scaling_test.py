@@ -77,6 +77,19 @@ def test_the_rule_for_adam_refuses_others(name, missing):
     assert f"{name} has no {missing};" in found
 
 
+def test_the_rule_for_adam_refuses_what_only_takes_adams_arguments():
+    for name in ("lamb", "adan", "yogi"):
+        found = scaling.error(
+            config.Optimizer(name=name), config.Scaling("adam_sde", 100), 200
+        )
+        assert f"and {name} moves otherwise" in found
+
+
+def test_what_stands_under_the_root_scales_with_its_square():
+    optimizer = config.Optimizer(arguments={"eps_root": 1e-8})
+    assert scaled(optimizer, "adam_sde", 400).arguments["eps_root"] == 2.5e-9
+
+
 def test_a_scaled_optimizer_can_enter_a_hash():
     assert json.loads(json.dumps(scaled(ADAM, "adam_sde", 50).arguments))["b1"] == 0.975
 
