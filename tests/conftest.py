@@ -18,10 +18,23 @@ jax.config.update("jax_num_cpu_devices", 8)
 PROGRAMS = Path(tempfile.mkdtemp(prefix="bsexp-tests-"))
 jax.config.update("jax_compilation_cache_dir", str(PROGRAMS))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+# LLVM's expensive passes take half of the time, and tests compile more than they compute; JAX tests itself like this. What
+# is claimed to the bit is tested as it is compiled for users: by `optimised`, and wherever a test starts the program.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_unconfigure():
     shutil.rmtree(PROGRAMS)
+
+
+@pytest.fixture(scope="module")
+def optimised():
+    """Compile as for users, in one file."""
+    jax.clear_caches()
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -100,17 +100,20 @@ def test_a_run_that_was_killed_before_it_said_that_it_is_done_is_done_when_nothi
     tmp_path,
 ):
     here = place(tmp_path)
-    first, second, *_ = plan().runs
+    first, second, third, *_ = plan().runs
     here.open(ENVIRONMENT)
-    for run in (first, second):
+    for run in (first, second, third):
         here.open_run(run, ENVIRONMENT)
     here.set_status(first, "trained", target=None)
+    here.set_status(third, "interrupted", reason="a signal")
     here.set_status(second, "failed", reason="diverged")
     here.close(complete=False)
     assert here.status(first)["state"] == "trained"
     here.close(complete=True)
     assert (here.status(first)["state"], here.status(first)["target"]) == ("done", None)
     assert here.status(second)["state"] == "failed"
+    assert here.status(third).items() >= {"state": "done"}.items()
+    assert "reason" not in here.status(third)
 
 
 def test_what_differs_from_the_last_use_is_told_field_by_field(tmp_path):

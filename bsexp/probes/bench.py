@@ -85,7 +85,9 @@ class Bench:
         return max(1, min(RUNNING_CHUNK, RUNNING_BYTES * (many - few) // growth))
 
     @functools.cache  # noqa: B019 - as above
-    def _shared(self, examples: int, mode: str, after: int) -> list[Any] | mean.Spread:
+    def _shared(
+        self, examples: int, mode: str, after: int = 0
+    ) -> list[Any] | mean.Spread:
         """Return the chunks of training examples, over as many devices as there are chunks for."""
         chunks = self._chunks("train", after, examples, mode)
         devices = self.devices[: len(chunks)]

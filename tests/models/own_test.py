@@ -124,6 +124,20 @@ WRONG = {
         "float32",
         'AttributeError: "Network" object has no attribute "classes". (own_',
     ),
+    "it cannot be measured by its averages": (
+        module_of(
+            f"{CALL}hidden = inputs * ghost.size\n    return nn.Dense(self.num_classes)({FLAT.replace('inputs', 'hidden')})"
+        ),
+        "float32",
+        "AttributeError: 'NoneType' object has no attribute 'size' (own_",
+    ),
+    "it cannot be trained": (
+        module_of(
+            f"{CALL}hidden = {FLAT} if keys is None else keys\n    return nn.Dense(self.num_classes)(hidden)"
+        ),
+        "float32",
+        "Error: ",
+    ),
     "it cannot be imported": ("import numpyy", "float32", "No module named 'numpyy'"),
     "it raises when it is imported": (
         "1 / 0",

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bsexp import results
-from bsexp.report import summary
+from bsexp.report import folder, summary
 
 SHARP = "sharpness/full/1e-3/running"
 
@@ -325,3 +325,18 @@ def test_answer_of_an_unfinished_study_and_of_one_without_comparison(study):
     assert answer(study).startswith("This study names no two groups to compare")
     study.study(comparison=["SB", "XL"])
     assert answer(study).startswith("The question cannot be answered yet")
+
+
+def test_updates_to_the_target_stand_with_the_runs_that_reached_it(study):
+    """LB's second seed did not: two of three, and no ratio of that seed."""
+    for group, steps in (("SB", [400, 500, 600]), ("LB", [100, None, 60])):
+        for seed, step in enumerate(steps):
+            reached = step and {"epoch": 1, "step": step, "examples": 9, "seconds": 1.5}
+            file = study.run(group, seed) / "status.json"
+            results.write_json(file, {"state": "done", "target": reached})
+    found = summary.summarise(study.path)
+    assert found["groups"]["SB"]["target/step"]["mean"] == 500
+    assert found["groups"]["LB"]["target/step"]["n"] == 2
+    ratio = found["pairs"]["LB/SB"]["ratio/target/step"]
+    assert ratio["values"][::2] == [0.25, 0.1]
+    assert not any("target" in said for said in folder.missing(folder.read(study.path)))

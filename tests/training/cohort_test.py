@@ -1,14 +1,16 @@
 """Cohorts in the training loop: rows, checkpoints and ends of every run."""
 
+import dataclasses
 import os
 import signal
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from bsexp import config, results
-from bsexp.training import interruption, loop, mesh
+from bsexp.training import interruption, loop, mesh, trainer
 
 SEEDS = (0, 1)
 PAIR = mesh.Layout(2, 1, 2)
@@ -153,3 +155,19 @@ def test_seconds_end_a_run_between_two_portions(make_job, tmp_path):
     assert int(end.step) == last["step"]
     assert results.read_rows(job.folders[0] / results.CURVES)[-1]["seconds"] >= 1
     close(loop.restore(job), end)
+
+
+def test_compilation_is_not_among_the_seconds(make_job, tmp_path):
+    """The second cohort of a shape finds the programs ready: both have as long to train."""
+    job = make_job(tmp_path / "run", epochs=1)
+    settings = config.Base(model=config.Model(name="tiny"))
+    cold = trainer.Trainer(job.trainer.recipe, job.trainer.place, settings)
+    job = dataclasses.replace(job, trainer=cold)
+    began = time.perf_counter()
+    loop.train(job)
+    took, compiling = time.perf_counter() - began, job.trainer.compiling
+    (row,) = results.read_rows(job.folders[0] / results.CURVES)
+    assert 0 < row["seconds"] <= took - compiling < took
+    again = dataclasses.replace(job, folders=(tmp_path / "again",))
+    loop.train(again)
+    assert job.trainer.compiling == compiling

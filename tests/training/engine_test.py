@@ -13,6 +13,8 @@ from bsexp import config
 from bsexp.training import mesh, sharded
 from bsexp.training.timeline import Updates
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 STEPS = 100
 DEVICES = (1, 2, 4, 8)
 ENGINES = ("jit", "pmap")

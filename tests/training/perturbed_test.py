@@ -9,6 +9,8 @@ from training.cohorts import Cohort
 from bsexp import config
 from bsexp.training import mesh, perturbed, recipe
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 W = jnp.array([[1.0, -0.5], [0.3, 2.0], [0.0, 0.0]])
 INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)), jnp.float32)
 LABELS = jnp.array([0, 1, 0, 1, 1, 0])

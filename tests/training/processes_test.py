@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from bsexp import results
@@ -92,6 +93,15 @@ def rows(folder):
         ]
         for run in sorted((folder / "runs").iterdir())
     }
+
+
+def test_a_process_that_runs_out_of_memory_does_not_blame_the_others():
+    ran_out = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GiB\nmore")
+    assert processes._why(ran_out) == (
+        "process 0 ran out of memory (RESOURCE_EXHAUSTED: 9 GiB); try a smaller config.batch.microbatch"
+    )
+    gone = jax.errors.JaxRuntimeError("connection reset")
+    assert processes._why(gone).startswith("another process has failed or is gone (c")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from bsexp.data import examples
 from bsexp.training import feed, interruption, loop, mesh
 from bsexp.training.timeline import Updates
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 # A part of MNIST with noisy labels: 10 updates of 120 in an epoch, and 80 examples left over.
 SETTINGS = {
     "train_size": cohorts.EXAMPLES,
