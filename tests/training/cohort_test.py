@@ -171,3 +171,13 @@ def test_compilation_is_not_among_the_seconds(make_job, tmp_path):
     again = dataclasses.replace(job, folders=(tmp_path / "again",))
     loop.train(again)
     assert job.trainer.compiling == compiling
+
+
+def test_stacked_runs_need_no_copy_of_the_data(make_job, tmp_path):
+    alone = make_job(tmp_path / "run").trainer.place
+    stacked = trainer.beside(alone, 3)
+    assert (stacked.engine.members, alone.engine.members) == (3, 1)
+    ours, theirs = (
+        jax.tree.leaves((each.data, each.held_out)) for each in (stacked, alone)
+    )
+    assert all(a is b for a, b in zip(ours, theirs, strict=True))
