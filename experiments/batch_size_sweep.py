@@ -7,8 +7,12 @@ F1 is trained on MNIST with ADAM, learning rate 1e-3, at batch sizes from 16 to 
 epochs from the same random start: an equal number of examples, not of updates, as in the paper. The largest
 batches therefore make few updates (60 000: 40) and have not converged: their rows say so (training accuracy).
 
-    python -m bsexp.main --config=experiments/batch_size_sweep.py          5 h on two CPU cores of 65 GFLOP/s together (--dry_run)
+    python -m bsexp.main --config=experiments/batch_size_sweep.py          about 3 h on two CPU cores (120 GFLOP/s)
     python -m bsexp.main --config=experiments/batch_size_sweep.py:smoke    about a minute: does it run here?
+
+Expected, mode running, of one seed of the three so far: phi at 1e-3 is 0.9 at B = 16, 14 at 256, 1 040 at 1 000, between 4 300 and
+5 200 from 2 000 to 15 000, and 2 800 at 60 000, where training has not converged. The test accuracy is between 98.2 and 98.6 %
+up to 4 000, 98.0 % at 6 000 and 97.5 % at 60 000. Three seeds are needed to say where either changes.
 """
 
 from ml_collections import ConfigDict

@@ -33,6 +33,8 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
     pairs = _pairs(study)
     points = {name: _along(runs) for name, runs in study.groups.items()}
     finished = bool(study.record.get("finished"))
+    thresholds = list(batch_sizes.thresholds(study))
+    contrast = answer(study.comparison, groups, pairs, finished=finished)
     return {
         "schema": results.SCHEMA,
         "name": study.record["name"],
@@ -40,8 +42,9 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         "answer": " ".join(
             [
                 *(warning if study.synthetic else []),
-                answer(study.comparison, groups, pairs, finished=finished),
-                *batch_sizes.thresholds(study),
+                # A curve over batch sizes needs no two groups.
+                *([] if thresholds and study.comparison is None else [contrast]),
+                *thresholds,
                 *along.answer(study),
                 *invariance.answer(study),
             ]
