@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from bsexp import command, door, huge_pages
+from bsexp import bounds, command, door, huge_pages
 from bsexp.training import interruption
 
 LOG_WIDTH = 140
@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> int:
             )
             return 0
         return _study(asked, words, console)
-    except door.ConfigError as error:
+    except (door.ConfigError, bounds.FieldError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
@@ -44,13 +44,7 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
     from bsexp.training import processes  # noqa: PLC0415
 
     compile_cache.enable()
-    try:
-        processes.join(asked.place)
-    except (ValueError, RuntimeError) as error:
-        said = str(error).partition("\n")[0]
-        raise door.ConfigError(
-            [f"--coordinator: the processes did not find each other: {said}"]
-        ) from error
+    processes.join(asked.place)
     folder = asked.workdir or command.default_workdir(asked.experiment, asked.argument)
     if "studies" in settings:
         start = functools.partial(collection.lead, settings, asked, folder, console)

@@ -40,7 +40,7 @@ ALLOWED = {
     "dry_run": {"config", "door", "items", "progress", "study", "workshop", "training", "data"},
     "estimate": {"config", "door", "dry_run", "environment", "keskar2017", "study", "workshop", "data", "training"},
     "collection": {"command", "config", "keskar2017", "door", "dry_run", "estimate", "report", "results", "study", "data"},
-    "main": {"collection", "command", "compile_cache", "door", "dry_run", "huge_pages", "results", "study", "workdir", "training"},
+    "main": {"bounds", "collection", "command", "compile_cache", "door", "dry_run", "huge_pages", "results", "study", "workdir", "training"},
 }  # fmt: skip
 
 

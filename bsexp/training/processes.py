@@ -19,6 +19,7 @@ import jax
 # JAX has no public way to wait for a message: a collective on CPU gives up after 30 s, and measuring takes longer.
 from jax._src.distributed import global_state
 
+from bsexp import bounds
 from bsexp.training import footprint, interruption
 
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
@@ -62,13 +63,18 @@ def join(place: tuple[str, int, int] | None) -> None:
         place: HOST:PORT of process 0, how many processes there are, and which this one is; None: ask the launcher.
 
     Raises:
-        RuntimeError: they were not all there within five minutes.
-        ValueError: the launcher is there, but does not say enough: JAX's message.
+        bounds.FieldError: they were not all there within five minutes, or their launcher does not say enough.
     """
-    if place is not None:
-        jax.distributed.initialize(*place)
-    elif launcher(os.environ):
-        jax.distributed.initialize()
+    if place is None and not launcher(os.environ):
+        return
+    try:
+        jax.distributed.initialize(*(place or ()))
+    except (ValueError, RuntimeError) as error:
+        said = str(error).partition("\n")[0]
+        raise bounds.FieldError(
+            "coordinator",
+            f"--coordinator: the processes did not find each other: {said}",
+        ) from error
 
 
 def leads() -> bool:

@@ -104,6 +104,21 @@ def test_a_process_that_runs_out_of_memory_does_not_blame_the_others():
     assert processes._why(gone).startswith("another process has failed or is gone (c")
 
 
+def test_a_launcher_that_does_not_say_where_the_others_are_is_told(
+    monkeypatch, command_line, tmp_path
+):
+    """An indexed job of Kubernetes without the package by which JAX asks for its pods."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    # JAX warns that the package is not there.
+    program = ("-W", "default", "-m", "bsexp.main")
+    process = command_line(STUDY[0], f"--workdir={tmp_path}", program=program)
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith(
+        "--coordinator: the processes did not find each other: coordinator"
+    )
+
+
 @pytest.fixture(scope="module")
 def alone(mnist_dir, tmp_path_factory):
     """The rows of the study in one process."""
