@@ -17,6 +17,8 @@ from bsexp.data import batches
 from bsexp.models import normalisation
 from bsexp.training import interruption, loop, step
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
