@@ -133,17 +133,14 @@ class Workshop:
         key = run.base.data, kind, layout
         if key not in self._places:
             # Runs that are stacked need no other copy of the data than those that are not.
-            there = next(
-                (
-                    self._places[data, engine, other]
-                    for data, engine, other in self._places
-                    if (data, engine, other[:2]) == (*key[:2], layout[:2])
-                ),
-                None,
-            )
+            alike = [
+                place
+                for (*what, other), place in self._places.items()
+                if (*what, other[:2]) == (*key[:2], layout[:2])
+            ]
             self._places[key] = (
-                trainer.beside(there, layout.members)
-                if there
+                trainer.beside(alike[0], layout.members)
+                if alike
                 else trainer.place(kind, layout, material.data.train, material.held_out)
             )
         return self._places[key]
