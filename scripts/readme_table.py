@@ -73,7 +73,8 @@ def verdict_table() -> str:
         f"\n{table}\n\n"
         "All with the statistics of the batch, as the paper's released code has it, and φ by L-BFGS-B: "
         f"{verdicts.counts(rows)}. {verdicts.corrected(rows)}{not_run} {collection.distances(members)} What keeps our cells from being the paper's measurement:\n\n{but}\n\n"
-        f"By every way of measuring:\n\n{ways}\n\n{verdicts.RULE}\n\n"
+        f"<details><summary>The rule of the verdicts, and how they come out by every way of measuring</summary>\n\n{verdicts.RULE}\n\n"
+        f"{ways}\n\n</details>\n\n"
     )
 
 

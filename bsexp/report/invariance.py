@@ -105,9 +105,10 @@ def answer(study: Study) -> Iterator[str]:
         return
     (phi, *_) = rows
     baseline, compared = study.comparison
+    how = "falls" if phi.verdict == "fooled" else "goes"
     yield (
         f"Where the layers in front of batch norm are scaled up {phi.factor} times, which leaves the function the same, {phi.label} of {compared} "
-        f"falls from {phi.compared} to {phi.rescaled}; that of {baseline}, as trained, is {phi.baseline} (mode {phi.mode})."
+        f"{how} from {phi.compared} to {phi.rescaled}; that of {baseline}, as trained, is {phi.baseline} (mode {phi.mode})."
     )
     for verdict in ("fooled", "unchanged"):
         found = [

@@ -54,6 +54,21 @@ def test_the_answer_says_what_is_fooled_and_what_is_not(measured):
     )
 
 
+def test_phi_that_no_scale_brings_below_is_not_said_to_fall(measured):
+    for seed in range(3):
+        place = measured.run("LB", seed)
+        points = results.points(place)
+        points[None]["invariance/4"]["detail"]["measures"][PHI] = 6.0 + seed
+        results.write_points(place, points)
+    said = summary.summarise(measured.path)["answer"]
+    assert "scaled up 4 times" in said
+    assert (
+        "of LB goes from 5.50 ± 0.50 to 7.0 ± 1.0; that of SB, as trained, is 1.10"
+        in said
+    )
+    assert "Fooled" not in said
+
+
 def test_fooled_is_what_calls_it_flatter_at_every_seed(measured):
     place = measured.run("LB", 1)
     points = results.points(place)
