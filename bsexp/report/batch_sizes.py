@@ -1,5 +1,6 @@
 """Test accuracy and sharpness against the batch size, and from which size on they change: Figure 4 of arXiv:1609.04836."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from statistics import fmean, stdev
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from bsexp.report.folder import Study, section
 from bsexp.report.look import COLOURS, LINES, legend_below, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
+from bsexp.report.tables import times
 from bsexp.report.welch import LEVEL, welch
 
 FEWEST = 3  # sizes that make a curve
@@ -165,9 +167,26 @@ def _sharpness(curve: Curve) -> str:
         return f"at no batch size significantly above that of {min(curve):,}"
     not_above = [size for size, p in _rises(curve) if p >= LEVEL and size > found]
     said = f"{found:,} is the smallest batch size significantly above {min(curve):,}"
-    return (
-        f"{said}; of the larger ones {_listed(not_above)} is not" if not_above else said
-    )
+    if not_above:
+        said += f"; of the larger ones {_listed(not_above)} is not"
+    low, high, factor = _steepest(curve)
+    if not factor > 1:
+        return said
+    return f"{said}; the rise is steepest from {low:,} to {high:,}, {times(factor)} times a doubling"
+
+
+def _steepest(curve: Curve) -> tuple[int, int, float]:
+    """Return the neighbouring sizes between whose means the curve rises most a doubling, and the factor; NaN without any above 0."""
+    rises = [
+        (
+            low,
+            high,
+            (fmean(curve[high]) / fmean(curve[low])) ** (1 / math.log2(high / low)),
+        )
+        for low, high in itertools.pairwise(sorted(curve))
+        if fmean(curve[low]) > 0
+    ]
+    return max(rises, key=lambda rise: rise[2], default=(0, 0, math.nan))
 
 
 def _listed(sizes: list[int]) -> str:

@@ -1,5 +1,7 @@
 """Accuracy and sharpness against the batch size: known thresholds, and which studies have them."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,7 @@ def test_the_thresholds_are_where_the_rule_puts_them(swept):
     said = list(batch_sizes.thresholds(folder.read(swept.path)))
     assert said == [
         "Test accuracy, %, batch norm: running averages: 256 is the largest batch size not significantly below the best; of the smaller ones 16 is.",
-        "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16.",
+        "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16; the rise is steepest from 256 to 4,000, 3 times a doubling.",
     ]
     assert summary.summarise(swept.path)["answer"].endswith(" ".join(said))
 
@@ -83,8 +85,13 @@ def test_thresholds_of_curves_known_by_heart():
     )
     falls_again = {16: list(1 + seeds), 256: list(9 + seeds), 4_000: list(1 + seeds)}
     assert batch_sizes._sharpness(falls_again) == (
-        "256 is the smallest batch size significantly above 16; of the larger ones 4,000 is not"
+        "256 is the smallest batch size significantly above 16; of the larger ones 4,000 is not; the rise is steepest from 16 to 256, 1.7 times a doubling"
     )
+    # 4 times over two doublings is less a doubling than 3 times over one.
+    uneven = {1: list(1 + seeds), 4: list(4 + seeds), 8: list(12 + seeds)}
+    assert batch_sizes._steepest(uneven) == (4, 8, pytest.approx(3))
+    unmeasured = {1: [0.0], 4: [0.0]}
+    assert math.isnan(batch_sizes._steepest(unmeasured)[2])
 
 
 def test_the_figure_shows_means_over_a_logarithmic_axis(swept):
