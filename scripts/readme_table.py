@@ -1,8 +1,8 @@
-"""Write what committed results say into README.md, between markers: a study's table, and the verdicts of the collection.
+"""Write what committed results say into README.md, between markers: a study's table, the verdicts of the collection, Figure 4.
 
     python scripts/readme_table.py
 
-The markers are ``<!-- results/sharp_minima: ... -->`` and ``<!-- results/keskar2017: ... -->``, each up to ``<!-- end -->``.
+The markers are ``<!-- FOLDER: ... -->``, for each of the folders below, up to ``<!-- end -->``.
 README quotes what stands in results/ and nothing else; a test fails where the two differ.
 """
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from bsexp import results
-from bsexp.report import collection, tables, verdicts
+from bsexp.report import batch_sizes, collection, folder, measures, tables, verdicts
 
 ROOT = Path(__file__).parent.parent
 STUDY = Path("results/sharp_minima")
 ALL_EXAMPLES = Path("results/sharp_minima-all_examples")
 COLLECTION = Path("results/keskar2017")
+SWEEP = COLLECTION / "batch_size_sweep"
 MARKED = r"(<!-- {folder}: .*? -->\n).*?(<!-- end -->)"
 QUOTED = (
     "Accuracy",
@@ -37,8 +38,9 @@ def main() -> int:
 
 def with_table(text: str) -> str:
     """Return README's text with the tables as results/ has them."""
-    for folder, quote in ((STUDY, quotation), (COLLECTION, verdict_table)):
-        marked = re.compile(MARKED.format(folder=folder.as_posix()), re.DOTALL)
+    quotations = {STUDY: quotation, COLLECTION: verdict_table, SWEEP: figure_4}
+    for place, quote in quotations.items():
+        marked = re.compile(MARKED.format(folder=place.as_posix()), re.DOTALL)
         text = marked.sub(
             lambda found, quote=quote: found[1] + quote() + found[2], text
         )
@@ -87,11 +89,26 @@ def _listed(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
+def figure_4() -> str:
+    """Return the figure of accuracy and sharpness against the batch size, and in words where they change, in Markdown."""
+    study = folder.read(ROOT / SWEEP)
+    sizes = [runs[0].batch_size for runs in study.groups.values()]
+    seeds = {len(runs) for runs in study.groups.values()}
+    (first, *_) = measures.MODES.values()
+    told = " ".join(
+        sentence for sentence in batch_sizes.thresholds(study) if first in sentence
+    )
+    return (
+        f"\n![Test accuracy and sharpness against the batch size]({SWEEP}/figures/batch_sizes.svg)\n\n"
+        f"The paper's Figure 4: F1 on MNIST with Adam, batch sizes from {min(sizes)} to {max(sizes):,}, equally many epochs, "
+        f"{min(seeds)} seeds each ([report]({SWEEP}/report.html)). {told}\n\n"
+    )
+
+
 def quotation() -> str:
     """Return the answer, the table and where it was computed, in Markdown."""
-    folder = ROOT / STUDY
     summary, study, environment = (
-        results.read_json(folder / f"{name}.json")
+        results.read_json(ROOT / STUDY / f"{name}.json")
         for name in ("summary", "study", "env")
     )
     minutes = environment["seconds"]["total"] / 60
