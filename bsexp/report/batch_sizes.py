@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from statistics import fmean, stdev
 
 import numpy as np
@@ -39,10 +39,12 @@ def batch_sizes(study: Study) -> Figure | None:
     return figure
 
 
-def thresholds(study: Study) -> Iterator[str]:
+def thresholds(study: Study, modes: Collection[str] = tuple(MODES)) -> Iterator[str]:
     """Say in a sentence per measure and mode from which batch size on it changes; nothing where there is no figure."""
     for label, curves in _panels(study):
         for mode, curve in curves.items():
+            if mode not in modes:
+                continue
             found = _accuracy(curve) if "accuracy" in label else _sharpness(curve)
             yield f"{label}, batch norm: {MODES[mode]}: {found}."
 
