@@ -5,7 +5,7 @@ Generalization Gap and Sharp Minima", ICLR 2017, arXiv:1609.04836; Figure 6: sha
 along training, small batches and large.
 
 F1 on MNIST with ADAM, learning rate 1e-3, small batches (SB, 256) and large ones (LB, 10 % of the training set) from the
-same start, for 20 epochs. After chosen epochs the state is kept in the run's folder and measured as the end is: sharpness
+same start, for 40 epochs. After chosen epochs the state is kept in the run's folder and measured as the end is: sharpness
 on 5 000 examples, by L-BFGS-B as in the paper and by sign ascent; the largest eigenvalue of the Hessian, plain and
 divided by ADAM's second moments beside the limit 38 / eta of the adaptive edge of stability (arXiv:2207.14484); the norms
 of the full gradient and of the update that it would make; the gradient noise scale. The paper shows F2 and C1.
@@ -34,6 +34,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.source = "Keskar et al. 2017, arXiv:1609.04836, Figure 6: F1 on mnist"
     config.groups = {"SB": {"batch": {"size": 256}}, "LB": {"batch": {"size": "10%"}}}
     config.compare = ("SB", "LB")
+    config.seeds = 5
+    config.train = {"epochs": 40}
     config.measure = {
         "probes": ("evaluation", "sharpness"),
         "sharpness": {
@@ -43,7 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
         },
         "hessian": {"examples": 5_000, "preconditioned": True},
         "noise_scale": {"groups": 50},
-        "along": {"epochs": (0, 1, 2, 5, 10, 20)},
+        "along": {"epochs": (0, 1, 2, 5, 10, 20, 40)},
     }
     if arg == "smoke":
         config.seeds = 1
