@@ -117,12 +117,14 @@ def within(samples: np.ndarray, tolerance: float, exact: float = 0.0) -> bool:
 
     Args:
         samples: float64 [n].
-        tolerance: relative standard error.
+        tolerance: relative standard error; with 0 it never may, also where all samples are equal.
         exact: what is known without sampling.
     """
     earlier = samples[:-RECENT]
-    return len(earlier) >= LEAST_SAMPLES and all(
-        _short(part, tolerance, exact) for part in (earlier, samples)
+    return (
+        tolerance > 0
+        and len(earlier) >= LEAST_SAMPLES
+        and all(_short(part, tolerance, exact) for part in (earlier, samples))
     )
 
 

@@ -200,17 +200,17 @@ def average_case(
     if not tolerance >= 0:
         raise ValueError(f"tolerance={tolerance}: must be >= 0")
     scale = _checked(scale, x)
-    level, samples = loss.value(x), []
-    for number in range(1, budget // 2 + 1):
+    level, samples = loss.value(x), np.zeros(budget // 2)
+    for number in range(1, len(samples) + 1):
         pair = _pair(x, scale, sigma, key, number)
-        samples.append(sum(map(loss.value, pair)) / 2 - level)
-        if not math.isfinite(samples[-1]):
+        samples[number - 1] = sum(map(loss.value, pair)) / 2 - level
+        if not math.isfinite(samples[number - 1]):
             raise ValueError(
                 f"sigma={sigma}: the loss is not finite at the point or beside it"
             )
-        if estimate.within(np.array(samples), tolerance):
-            return estimate.from_samples(np.array(samples), 0, "tolerance")
-    return estimate.from_samples(np.array(samples), 0, "budget")
+        if estimate.within(samples[:number], tolerance):
+            return estimate.from_samples(samples[:number], 0, "tolerance")
+    return estimate.from_samples(samples, 0, "budget")
 
 
 def _check_positive(**numbers: float) -> None:

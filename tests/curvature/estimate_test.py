@@ -75,10 +75,11 @@ def test_sampling_that_stopped_at_a_tolerance_holds_the_mean_as_often():
     weights = 1 / np.arange(1, 61)
     generator, covered = np.random.default_rng(0), 0
     for _ in range(1_000):
-        samples = generator.chisquare(1, size=(2_000, 60)) @ weights
+        samples = generator.chisquare(1, size=(400, 60)) @ weights
         number = 4
         while not estimate.within(samples[:number], 0.08):
             number += 4
+            assert number <= 400
         lower, upper = estimate.mean_interval(samples[:number])
         covered += lower <= weights.sum() <= upper
     assert 0.915 <= covered / 1_000 <= 0.97
@@ -92,3 +93,8 @@ def test_a_tolerance_met_once_does_not_stop_it():
     tolerance = scipy.stats.sem(wild) / wild.mean() * 1.15
     assert not estimate.within(wild, tolerance)
     assert estimate.within(np.r_[wild, np.ones(4 * 4)], tolerance)
+
+
+def test_without_a_tolerance_it_goes_on_even_where_all_samples_are_equal():
+    assert estimate.within(np.ones(40), 1e-9)
+    assert not estimate.within(np.ones(40), 0.0)
