@@ -1,6 +1,13 @@
+import io
 import json
+import shutil
 
 import pytest
+from flax import linen as nn
+from rich.console import Console
+from training import cohorts  # noqa: F401 - names the network "tiny"
+
+from bsexp import door, models, results, study
 
 # What a process has mapped when JAX has started depends on the machine: the limit is set beyond it.
 LIMITED = """
@@ -47,3 +54,106 @@ def test_a_run_that_does_not_fit_in_memory_fails_alone_and_says_what_takes_less(
     assert large.endswith("; try a smaller config.batch.microbatch")
     for reason in (small, large):
         assert reason in found.stdout
+
+
+class Plain(nn.Module):
+    """Without batch norm."""
+
+    num_classes: int
+    momentum: float
+    least_side = 1
+
+    @nn.compact
+    def __call__(self, inputs, ghost, keys):  # noqa: ARG002 - as it is called
+        return nn.Dense(self.num_classes)(inputs.reshape((len(inputs), -1)))
+
+
+SMALL = {
+    "data": {"train_size": 400},
+    "train": {"epochs": 1},
+    "batch": {"size": 100},
+    "model": {"name": "tiny"},
+    "seeds": 1,
+    "measure": {"probes": ("evaluation", "distance"), "modes": ("running",)},
+}
+
+
+def settings(folder, **changes):
+    data = {"dir": str(folder), **changes.pop("data", {})}
+    return SMALL | changes | {"data": SMALL["data"] | data}
+
+
+def computed(plan, folder):
+    """Compute a study; return its exit code, what it said, and the state of each group's only run."""
+    said = io.StringIO()
+    code = study.lead(plan, "test", "command", folder, Console(file=said, width=200))
+    found = {
+        results.read_json(each / "config.json")["group"]: each
+        for each in (folder / "runs").iterdir()
+    }
+    states = {
+        group: results.read_json(each / "status.json") for group, each in found.items()
+    }
+    return code, said.getvalue(), states, found
+
+
+def test_a_run_that_cannot_be_measured_further_fails_alone(
+    mnist_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(models.NETWORKS, "plain", {"paper": Plain})
+    chosen = settings(
+        mnist_dir,
+        groups={"plain": {"model": {"name": "plain"}}, "normalised": {}},
+        measure={
+            "probes": ("evaluation", "invariance"),
+            "modes": ("batch",),
+            "statistics_batch": 200,
+            "invariance": {"doublings": 1},
+            "sharpness": {
+                "batch_examples": 100,
+                "lbfgsb_iterations": 1,
+                "ascent_steps": 1,
+            },
+            "hessian": {"examples": 100, "trace_probes": 2, "lanczos_iterations": 2},
+            "flatness": {"examples": 100, "steps": 1, "evaluations": 4},
+        },
+    )
+    plan = door.open_study(chosen, [], study.catalogue())
+    code, said, states, found = computed(plan, tmp_path / "study")
+    reason = "invariance/1: there is no batch norm that could take a factor out again"
+    assert code == 1
+    assert states["plain"]["state"] == "failed"
+    assert states["plain"]["reason"] == reason
+    assert reason in said
+    kept, whole = (
+        results.read_json(found[group] / "measurements.json")["measurements"]
+        for group in ("plain", "normalised")
+    )
+    assert "evaluation/batch" in kept, "what was measured before is not lost"
+    assert states["normalised"]["state"] == "done"
+    assert {"invariance/1", "invariance/2"} <= whole.keys()
+
+
+def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(
+    mnist_dir, tmp_path
+):
+    """They were whole at the door; the other group reads another copy of them."""
+    copy = tmp_path / "data"
+    shutil.copytree(mnist_dir, copy)
+    chosen = settings(
+        mnist_dir,
+        data={"streaming": True},
+        groups={
+            "damaged": {"data": {"dir": str(copy)}},
+            "whole": {"batch": {"size": 50}},
+        },
+    )
+    plan = door.open_study(chosen, [], study.catalogue())
+    for shard in copy.rglob("*-train.*"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    code, said, states, _ = computed(plan, tmp_path / "study")
+    assert code == 1
+    assert states["damaged"]["state"] == "failed"
+    assert states["damaged"]["reason"].startswith("cannot read split train in ")
+    assert states["damaged"]["reason"] in said
+    assert states["whole"]["state"] == "done"

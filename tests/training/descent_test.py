@@ -84,13 +84,25 @@ def test_the_learning_rate_is_that_of_the_schedule_at_the_state():
     assert float(ratio) == pytest.approx(0.7, rel=1e-5)
 
 
-def test_sharpness_aware_minimisation_takes_the_gradient_where_it_ascends():
-    optimizer = config.Optimizer(name="sgd", learning_rate=1.0, sam_radius=0.5)
-    found, _, gradient, update = next_update(optimizer)
-    # The known gradient is x plus a constant, so that at x + d it is larger by d, of length rho along the gradient.
-    scale = 1 + 0.5 / float(optax.tree.norm(gradient))
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_sharpness_aware_minimisation_takes_the_gradient_where_it_ascends(adaptive):
+    """The known gradient is x plus a constant, so that at x + d it is larger by d.
+
+    SAM's d is rho g / |g|; ASAM's, relative to the sizes of x, is rho x^2 g / |x g|.
+    """
+    optimizer = config.Optimizer(
+        name="sgd", learning_rate=1.0, sam_radius=0.5, sam_adaptive=adaptive
+    )
+    found, state, gradient, update = next_update(optimizer)
+    sizes = jax.tree.map(
+        lambda x: abs(x) if adaptive else jax.numpy.ones_like(x), state.parameters
+    )
+    length = optax.tree.norm(jax.tree.map(lambda s, g: s * g, sizes, gradient))
     jax.tree.map(
-        lambda g, u: np.testing.assert_allclose(u, -scale * g, rtol=1e-5, atol=1e-6),
+        lambda s, g, u: np.testing.assert_allclose(
+            u, -(g + 0.5 * s**2 * g / length), rtol=1e-5, atol=1e-6
+        ),
+        sizes,
         gradient,
         update,
     )

@@ -219,16 +219,11 @@ def test_an_update_has_one_all_reduce_of_the_gradients_size(mnist, shape):
     sizes = all_reduces(text)
     assert max(sizes) == size
     assert sorted(sizes)[-2] <= 32
-    groups = re.findall(r"all-reduce.*?replica_groups=(\S+)", text)
-    rows = {
-        "{{"
-        + "},{".join(
-            ",".join(map(str, range(r * shape[1], (r + 1) * shape[1])))
-            for r in range(shape[0])
-        )
-        + "}},"
-    }
-    assert set(groups) == rows or all("[" in group for group in groups)
+    groups = set(re.findall(r"all-reduce.*?replica_groups=(\S+),", text))
+    rows = np.arange(np.prod(shape)).reshape(shape).tolist()
+    listed = "{" + ",".join("{" + ",".join(map(str, row)) + "}" for row in rows) + "}"
+    # The compiler writes either all groups, or their shape and that they count through.
+    assert groups in ({listed}, {f"[{shape[0]},{shape[1]}]<=[{np.prod(shape)}]"})
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (8, 1)])

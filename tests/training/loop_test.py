@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import os
 import signal
@@ -140,12 +141,26 @@ def test_each_epoch_has_a_row_with_exact_test_numbers(finished, mnist):
 
 def test_training_is_followed_portion_by_portion(make_job, tmp_path):
     heard = []
-    loop.train(
-        make_job(
-            tmp_path / "run", epochs=1, heard=lambda *numbers: heard.append(numbers)
-        )
+    job = make_job(
+        tmp_path / "run", epochs=1, heard=lambda *numbers: heard.append(numbers)
     )
-    assert [numbers[0] for numbers in heard] == [512, 512, 512, 384]
+    loop.train(job)
+    examples, rates, losses, accuracies = zip(*heard, strict=True)
+    assert examples == (512, 512, 512, 384)
+    assert min(rates) > 0
+    # What is told last is the mean over the epoch, which its row holds.
+    (row,) = rows(job)
+    assert (losses[-1], accuracies[-1]) == (row["train_loss"], row["train_accuracy"])
+
+
+@pytest.mark.parametrize(("every", "kept"), [(1, {60, 75}), (3, {45, 75})])
+def test_checkpoints_are_as_far_apart_as_asked_for(make_job, tmp_path, every, kept):
+    """Epochs of 15 updates; the last two are kept, and the end is one of them."""
+    job = make_job(tmp_path / "run", epochs=5)
+    train = dataclasses.replace(job.train, checkpoint_every=every)
+    loop.train(dataclasses.replace(job, train=train))
+    found = (job.folders[0] / "checkpoints").iterdir()
+    assert {int(each.name) for each in found} == kept
 
 
 def test_a_finished_run_is_restored_and_not_trained_again(make_job, tmp_path, finished):

@@ -1,9 +1,12 @@
 """Losses on perturbed inputs, on a linear network whose gradients are known, and in training."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from training import cohorts
 from training.cohorts import Cohort
 
 from bsexp import config
@@ -94,6 +97,23 @@ def test_on_four_devices_it_is_the_same_training(mnist, robust):
     np.testing.assert_allclose(
         losses(mnist, mesh.Layout(1, 4, 1), **robust), alone, rtol=1e-4
     )
+
+
+def built(**robust):
+    run = config.Run("test", 0, 64, config.Base(robust=config.Robust(**robust)))
+    return recipe.build(run, cohorts.network(), cohorts.EXAMPLES)
+
+
+def test_training_takes_each_number_from_its_setting():
+    found = built(conservative=1e-3, conservative_iterations=9).proximal
+    assert found == (1e-3, 9)
+    batch = types.SimpleNamespace(inputs=INPUTS, labels=LABELS, keys=KEYS)
+    moved = built(adversarial=0.2, adversarial_share=0.7).counted(predict, W, batch)
+    expected = perturbed.adversarial(predict, W, INPUTS, LABELS, 0.2, 0.7)
+    np.testing.assert_array_equal(moved, expected)
+    noisy = built(stability=3.0, stability_noise=0.5).counted(predict, W, batch)
+    expected = perturbed.stable(predict, W, INPUTS, LABELS, KEYS, 0.5, 3.0)
+    np.testing.assert_array_equal(noisy, expected)
 
 
 def test_adversarial_and_stability_training_are_one_or_the_other():

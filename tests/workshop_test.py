@@ -1,0 +1,109 @@
+"""What the configuration of a run makes of it: its network, and its statistics at the end."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+from training import cohorts  # noqa: F401 - names the network "tiny"
+
+from bsexp import config, door, progress, study, workdir, workshop
+from bsexp.models import normalisation
+from bsexp.training import loop, mesh, statistics
+
+
+def network(name="C1", **fields):
+    return workshop.build_model(config.Model(name=name, **fields), (32, 32, 3), 10)
+
+
+def started(model):
+    return model.init(jax.random.key(0))
+
+
+def test_the_variant_is_that_of_the_configuration():
+    def size(**fields):
+        parameters, _ = jax.eval_shape(network(**fields).init, jax.random.key(0))
+        return sum(leaf.size for leaf in jax.tree.leaves(parameters))
+
+    released = size(variant="released")
+    assert released == 1_757_834
+    assert size() != released
+
+
+def test_the_momentum_is_the_weight_of_the_past():
+    """From a mean of 0, one update leaves 1 - m of the batch's: at m = 0.5 five times that at 0.9."""
+    inputs = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
+    half, most = (
+        _moved(network("tiny", batch_norm_momentum=momentum), inputs)
+        for momentum in (0.5, 0.9)
+    )
+    np.testing.assert_allclose(half, 5 * most, rtol=1e-5)
+    assert np.abs(half).max() > 0.01
+
+
+def _moved(model, inputs):
+    keys = jax.random.split(jax.random.key(2), len(inputs))
+    ghost = normalisation.whole(len(inputs))
+    _, found = model.train(*started(model), inputs, keys, ghost)
+    return found["NormalisedDense_0"]["mean"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_is_that_of_the_products_in_training(precision):
+    model = network("F1", precision=precision)
+    inputs, keys = jnp.zeros((8, 32, 32, 3)), jax.random.split(jax.random.key(2), 8)
+    ghost = normalisation.whole(8)
+
+    def logits(parameters, averages):
+        return model.train(parameters, averages, inputs, keys, ghost)[0]
+
+    assert ("bf16" in str(jax.make_jaxpr(logits)(*started(model)))) == (
+        precision == "bfloat16"
+    )
+
+
+@pytest.mark.parametrize(
+    ("batch", "ghost"),
+    [
+        ({"ghost": 40}, 40),
+        ({}, 80),
+        ({"size": 40, "growth_epochs": (1,)}, 80),  # the batch of the last epoch
+    ],
+)
+def test_precise_statistics_are_those_of_the_training_set_by_the_ghost_batches(
+    mnist_dir, tmp_path, batch, ghost
+):
+    plan = door.open_study(
+        {
+            "data": {"dir": str(mnist_dir), "train_size": 400},
+            "batch": {"size": 80, "statistics": "precise", **batch},
+            "model": {"name": "tiny"},
+            "train": {"epochs": 2},
+            "seeds": 1,
+        },
+        [],
+        study.catalogue(),
+    )
+    place = workdir.Workdir(tmp_path, plan, "test", "")
+    with progress.Progress(0.0, Console(file=io.StringIO())) as unseen:
+        shop = workshop.Workshop(plan, place, unseen)
+        (run,) = plan.runs
+        job = shop.job([run], mesh.Layout(1, 1, 1))
+        (end,) = loop.train(job)
+        engine, train = job.trainer.engine, shop.material(run).data.train
+    first, other = (
+        statistics.recompute(
+            engine,
+            job.trainer.recipe,
+            train,
+            size,
+            engine.spread([end]),
+            engine.spread([np.int32(run.seed)]),
+        )[0]
+        for size in (ghost, 400)
+    )
+    jax.tree.map(np.testing.assert_array_equal, end.statistics, first)
+    differing = jax.tree.map(lambda a, b: (a != b).any(), first, other)
+    assert any(jax.tree.leaves(differing))
