@@ -178,9 +178,12 @@ class Workdir:
         )
 
     def open(self, environment: Mapping[str, Any]) -> None:
-        """Write down what is going to be computed, and where."""
+        """Write down what is going to be computed, and where.
+
+        The time spent goes on from that of this very study, or from what runs that are there have taken.
+        """
         going_on = self._same() and self._old["finished"] is None
-        seconds = self.seconds() if going_on else dict(NO_SECONDS)
+        seconds = self.seconds() if going_on else self._spent_on_runs()
         started = self._old["started"] if going_on else now()
         self.folder.mkdir(parents=True, exist_ok=True)
         # NOTE: the evidence first: a study that is killed between the two files has lost nothing.
@@ -188,6 +191,25 @@ class Workdir:
             self.folder / "env.json", {**environment, "seconds": seconds}
         )
         self._write_study(started=started, finished=None)
+
+    def _spent_on_runs(self) -> dict[str, float]:
+        """Return the time that another configuration's sessions spent on runs that are this one's too.
+
+        Their start and compilation are not in it, and neither is the training that another study did.
+        """
+        found = dict(NO_SECONDS)
+        for run in self._runs:
+            file = self.run_folder(run) / "env.json"
+            if not file.exists():
+                continue
+            evidence = results.read_json(file, "seconds")
+            spent = dict(evidence["seconds"])
+            if "trained_by" in evidence:
+                spent["training"] = 0.0
+            for kind, seconds in spent.items():
+                found[kind] += seconds
+                found["total"] += seconds
+        return {kind: round(seconds, 3) for kind, seconds in found.items()}
 
     def close(self, *, complete: bool) -> None:
         """Write down whether the study is finished; what was finished before and lacked nothing keeps its time."""
@@ -213,7 +235,7 @@ class Workdir:
         results.write_json(self.folder / "study.json", self._old)
 
     def seconds(self) -> dict[str, float]:
-        """Return the time spent so far, over all the sessions that computed this study."""
+        """Return the time spent so far, over all the sessions that computed this study, see `open`."""
         file = self.folder / "env.json"
         return (
             results.read_json(file, "seconds")["seconds"]

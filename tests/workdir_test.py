@@ -135,9 +135,22 @@ def test_time_adds_up_over_sessions_until_the_study_is_finished(tmp_path):
         here.add_run_seconds(run, training=1.5)
     assert here.seconds()["training"] == 3.0
     here.close(complete=True)
+
+
+def test_another_study_begins_with_the_time_of_the_runs_that_it_finds(tmp_path):
+    """More seeds, say; what another study's folder gave was not spent here."""
+    first, second, *_ = plan().runs
+    here = place(tmp_path)
+    here.open(ENVIRONMENT)
+    here.open_run(first, ENVIRONMENT)
+    here.open_run(second, {**ENVIRONMENT, "trained_by": "elsewhere"})
+    for run in (first, second):
+        here.add_run_seconds(run, training=1.5)
+        here.add_run_seconds(run, measuring=0.5)
+    here.close(complete=True)
     again = place(tmp_path, question="another?")
     again.open(ENVIRONMENT)
-    assert again.seconds()["training"] == 0.0
+    assert again.seconds() == {"total": 2.5, "training": 1.5, "measuring": 1.0}
 
 
 def test_a_session_that_is_killed_has_counted_its_total_as_far_as_its_parts(
