@@ -8,7 +8,7 @@ run here: their results are shown where they are there, otherwise what they woul
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def lead(
     """
     members = open_members(settings, asked, folder)
     if asked.dry_run or asked.print_config:
-        show(members, console, dry_run.show if asked.dry_run else command.print_config)
+        for member in members:
+            _show(member, console, cost=asked.dry_run)
         return 0
     try:
         return run(members, settings, asked, folder, console)
@@ -128,17 +129,16 @@ def open_members(
     return members
 
 
-def show(
-    members: Sequence[Member],
-    console: Console,
-    each: Callable[[door.Plan, Console], None],
-) -> None:
-    """Print every study, those that are to be run with ``each``; nothing is trained and nothing is written."""
-    for member in members:
-        state = member.reason or ("has results" if member.there else "to be computed")
-        console.print(f"\n{member.name}: {state}", markup=False, soft_wrap=True)
-        if member.plan is not None:
-            each(member.plan, console)
+def _show(member: Member, console: Console, *, cost: bool) -> None:
+    """Print a study, and of one that is to be run what it costs, or its fields; nothing is trained and nothing is written."""
+    state = member.reason or ("has results" if member.there else "to be computed")
+    console.print(f"\n{member.name}: {state}", markup=False, soft_wrap=True)
+    if member.plan is None:
+        return
+    if cost:
+        dry_run.show(member.plan, member.folder, console)
+    else:
+        command.print_config(member.plan, console)
 
 
 def run(
@@ -217,7 +217,7 @@ def _open(name: str, beside: Path, folder: Path, *, run: bool) -> Member:
     member = Member(name, experiment, place, settings, None, "")
     data = _data(settings)
     if not run:
-        reason = f"needs the data set {data['name']} and more time than there was: {member.line}"
+        reason = f"needs the data set {data['name']} and the time below: {member.line}"
         return replace(member, reason=reason)
     if _is_missing(data):
         reason = (

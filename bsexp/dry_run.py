@@ -1,7 +1,12 @@
-"""What a study would cost: steps, FLOPs, memory and time of every run, with nothing trained."""
+"""What a study would cost: steps, FLOPs, memory and time of every run, with nothing trained.
+
+What its folder has already costs nothing more.
+"""
 
 import collections
 import functools
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -9,7 +14,17 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from bsexp import config, door, progress, study, workshop
+from bsexp import (
+    config,
+    door,
+    items,
+    progress,
+    renewal,
+    results,
+    study,
+    workdir,
+    workshop,
+)
 from bsexp.data import examples, sources
 from bsexp.training import footprint, mesh, recipe
 
@@ -33,9 +48,10 @@ class Cost(NamedTuple):
     peak_bytes: int
 
 
-def show(plan: door.Plan, console: Console) -> None:
-    """Print the table of runs; nothing is trained and nothing is written."""
-    flops = _measuring_flops(plan)
+def show(plan: door.Plan, folder: Path, console: Console) -> None:
+    """Print the table of runs, and the time of what a folder lacks; nothing is trained and nothing is written."""
+    missing, untrained = _lacking(plan, folder)
+    flops = _measuring_flops(plan, missing)
     shapes = collections.Counter(recipe.cohort(run) for run in plan.runs)
     costs = {
         shape: training_cost(run, shapes[shape])
@@ -49,9 +65,12 @@ def show(plan: door.Plan, console: Console) -> None:
     for run in plan.runs:
         cost = costs[recipe.cohort(run)]
         found, network = examples.describe(run.base.data), run.base.model
-        training = cost.flops / rate(found, network, run.batch_size)
-        training = 0.0 if plan.study.run else training
-        measuring = flops[run.name] / rate(found, network)
+        training = 0.0
+        if run.name in untrained:
+            training = cost.flops / rate(found, network, run.batch_size)
+        measuring = 0.0
+        if flops[run.name]:
+            measuring = flops[run.name] / rate(found, network)
         total += training + measuring
         cells = [
             f"{run.batch_size:,}",
@@ -60,19 +79,35 @@ def show(plan: door.Plan, console: Console) -> None:
             _mesh(cost.layout),
             f"{cost.peak_bytes / 2**20:,.0f} MiB",
         ]
-        table.add_row(
-            run.name, *cells, progress.clock(training), progress.clock(measuring)
-        )
+        times = training, measuring
+        told = map(progress.clock, times) if any(times) else ("done", "done")
+        table.add_row(run.name, *cells, *told)
     console.print(table)
+    devices = len(jax.devices())
     console.print(
-        f"About {progress.clock(total)} in all, at the rate of an update of each network and batch size (at most "
-        f"{TIMED_EXAMPLES}), timed on one device now; compilation comes on top. The mesh is runs side by side x devices that "
-        f"share a batch, of {len(jax.devices())} there are.",
+        f"About {progress.clock(total)} for what {folder} lacks, at the rate of an update of each network and batch size (at "
+        f"most {TIMED_EXAMPLES}), timed on one device now; compilation comes on top. The mesh is runs side by side x devices "
+        f"that share a batch; there {'is 1 device' if devices == 1 else f'are {devices} devices'}.",
         highlight=False,
         soft_wrap=True,
     )
     for line in sorted({_streaming(run.base.data) for run in plan.runs} - {""}):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _lacking(plan: door.Plan, folder: Path) -> tuple[list[items.Item], set[str]]:
+    """Return the measurements that a folder lacks, and the runs, by name, that must be trained for them."""
+    wanted = study.wanted(plan)
+    try:
+        place = workdir.Workdir(folder, plan, "", "")
+        lost, torn = renewal.again(place, wanted)
+        missing = [*place.missing(wanted), *torn]
+        missing += [item for item in wanted if item.run.name in lost]
+        needed = {} if plan.study.run else items.needed_runs(missing)
+        untrained = {name for name, run in needed.items() if math.isinf(place.end(run))}
+    except (OSError, results.BrokenFileError) as error:
+        raise door.ConfigError([str(error)]) from error
+    return missing, untrained | (lost & needed.keys())
 
 
 def _mesh(layout: mesh.Layout) -> str:
@@ -135,10 +170,11 @@ def _rate(found: sources.Description, network: config.Model, size: int) -> float
     )
 
 
-def _measuring_flops(plan: door.Plan) -> dict[str, float]:
-    """Return the FLOPs of all measurements of each run, by its name."""
+def _measuring_flops(plan: door.Plan, missing: list[items.Item]) -> dict[str, float]:
+    """Return the FLOPs of measurements by the name of their run, each counted once."""
     flops = dict.fromkeys((run.name for run in plan.runs), 0.0)
-    for item in study.wanted(plan):
+    different = {(item.run.name, item.epoch, item.task.name): item for item in missing}
+    for item in different.values():
         flops[item.run.name] += item.task.cost * forward_flops(
             examples.describe(item.run.base.data), item.run.base.model
         )

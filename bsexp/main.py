@@ -52,8 +52,10 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
     plan = door.open_study(settings, asked.overrides, study.catalogue())
     if asked.dry_run or asked.print_config:
         if processes.leads():
-            show = dry_run.show if asked.dry_run else command.print_config
-            show(plan, console)
+            if asked.dry_run:
+                dry_run.show(plan, folder, console)
+            else:
+                command.print_config(plan, console)
         return 0
     name = asked.experiment.stem
     if processes.leads():

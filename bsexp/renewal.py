@@ -13,20 +13,33 @@ def renew(place: Workdir, wanted: list[items.Item]) -> list[str]:
     not stand beside what is measured at the new ones. The same holds of an epoch that is to be measured only now,
     after the run has trained past it.
     """
+    lost, torn = again(place, wanted)
+    for item in torn:
+        _forget(place, item)
+    runs = _runs(wanted)
+    return [_set_aside(place, runs[name]) for name in sorted(lost)]
+
+
+def again(
+    place: Workdir, wanted: list[items.Item]
+) -> tuple[set[str], list[items.Item]]:
+    """Return the runs, by name, that are set aside, and the measurements of others that were made against these."""
     missing = place.missing(wanted)
     needed = items.needed_runs(missing)
     lost = {name for name, run in needed.items() if _lost(place, run)}
     lost |= {item.run.name for item in missing if _passed(place, item.run, item.epoch)}
-    runs = {item.run.name: item.run for item in wanted}
-    runs |= {run.donor.name: run.donor for run in runs.values() if run.donor}
+    runs = _runs(wanted)
     lost = _with_starts(place, lost, needed, runs)
     paired = [item for item in wanted if item.baseline and item.baseline.name in lost]
     torn = {item.run.name for item in paired if _lost(place, item.run)}
     lost = _with_starts(place, lost | torn, needed, runs)
-    for item in paired:
-        if item.run.name not in lost:
-            _forget(place, item)
-    return [_set_aside(place, runs[name]) for name in sorted(lost)]
+    return lost, [item for item in paired if item.run.name not in lost]
+
+
+def _runs(wanted: list[items.Item]) -> dict[str, config.Run]:
+    """Return the runs that are measured, by name, and those that they begin with."""
+    runs = {item.run.name: item.run for item in wanted}
+    return runs | {run.donor.name: run.donor for run in runs.values() if run.donor}
 
 
 def _with_starts(

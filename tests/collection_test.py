@@ -66,7 +66,7 @@ def test_every_study_is_opened_before_the_first_one_starts(experiments, tmp_path
     ]
     assert [each.plan is not None for each in members] == [True, False, False]
     assert members[1].reason.startswith("the data set nowhere is not prepared")
-    assert "more time than there was" in members[2].reason
+    assert "and the time below" in members[2].reason
     assert not (tmp_path / "out").exists()
 
 
