@@ -20,6 +20,8 @@ usage: python -m bsexp.main --config=FILE[:ARG] [--config.FIELD=VALUE ...] [--wo
 
   --config=FILE[:ARG]     the experiment, such as experiments/sharp_minima.py or ...py:smoke
   --config.FIELD=VALUE    set one field of it, such as --config.train.epochs=5
+  --config.groups.NAME.FIELD=VALUE
+                          set it for one group, such as LB; another NAME adds a group
   --workdir=DIR           folder of the results; default results/<experiment>[-<arg>]
   --dry_run               print the runs with steps, FLOPs, memory and time; train nothing
   --print_config          print every field with its value; train nothing

@@ -174,8 +174,18 @@ def _apply(
     settings: Mapping[str, Any], overrides: Iterable[tuple[str, str]], errors: list[str]
 ) -> dict[str, Any]:
     merged = _copy(settings)
+    named = settings.get("groups")
+    groups = {str(name).casefold(): name for name in named or ()}
     for path, text in overrides:
         *parents, leaf = path.split(".")
+        if parents[:1] == ["groups"] and len(parents) > 1:
+            # A new name adds a group; one that differs in case alone is a slip, and would train another run.
+            meant = groups.get(parents[1].casefold(), parents[1])
+            if meant != parents[1]:
+                errors.append(
+                    f"config.{path}={text}: no such group; did you mean {meant}?"
+                )
+                continue
         place: Any = merged
         for parent in parents:
             place = place.setdefault(parent, {}) if isinstance(place, dict) else None

@@ -90,6 +90,12 @@ def test_a_group_can_be_added_from_outside():
     }
 
 
+def test_a_group_whose_name_differs_in_case_alone_is_no_new_group():
+    assert errors(("groups.lb.batch.size", "3000")) == [
+        "config.groups.lb.batch.size=3000: no such group; did you mean LB?"
+    ]
+
+
 def test_settings_that_were_passed_in_are_left_alone():
     settings = {
         "groups": {"a": {"batch": {"size": 8}}},
