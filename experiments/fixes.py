@@ -11,7 +11,7 @@ largest eigenvalue, and the rise in SAM's ball and in the ball relative to |x|, 
 
 - ghost: batch norm over 125 examples (Hoffer: 128, which does not divide 6 000);
 - square_root: learning rate 4.8 times that of SB;
-- longer: 100 epochs. Hoffer makes as many updates as SB, here 468 epochs, 20 minutes a run on two CPU cores:
+- longer: 100 epochs. Hoffer makes as many updates as SB, here 468 epochs, 37 minutes a run on two CPU cores:
   --config.groups.longer.train.epochs=468, and the same for hoffer;
 - hoffer: these three together;
 - goyal: learning rate 23 times that of SB, warmed up for 5 epochs. The rule is one for SGD; ADAM is kept here, so that

@@ -10,7 +10,7 @@ with them: every output stays what it was. There, and at both ends as trained, o
 and the largest eigenvalue of the Hessian, the rise of the loss in SAM's ball and under noise, and the same two
 relative to |x|. A measure is fooled where LB has the larger value as trained and the smaller one once it is scaled up, SB as trained.
 
-    python -m bsexp.main --config=experiments/invariance.py          an hour and three quarters on two CPU cores without AVX-512
+    python -m bsexp.main --config=experiments/invariance.py          two hours and a half on two CPU cores without AVX-512; one run had but one core
     python -m bsexp.main --config=experiments/invariance.py:smoke    under a minute: does it run here?
 
 Expected: in mode running LB's phi at epsilon 1e-3, 50 times SB's as trained, is a fifth of it at scale 8, and so are the

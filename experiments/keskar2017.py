@@ -10,7 +10,7 @@ first of them that keeps the states which the others measure. Cifar10, fashion_m
 cifar100_like are prepared with scripts/prepare_data.py; a study whose data set is not there is listed as not run here, and so
 are the networks that two CPU cores would train for hours or days, with the estimate.
 
-    python -m bsexp.main --config=experiments/keskar2017.py          hours on two CPU cores; --dry_run estimates each study
+    python -m bsexp.main --config=experiments/keskar2017.py          17 hours on two CPU cores, in all; --dry_run estimates each study
     python -m bsexp.main --config=experiments/keskar2017.py:full     with F2, C2, C3 and C4: for an accelerator
     python -m bsexp.main --config=experiments/keskar2017.py:smoke    does it run here?
 """

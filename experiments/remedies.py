@@ -19,7 +19,7 @@ checked against the paper, where it gives any:
 
 Expected, in mode running: 0.2 points of test accuracy more than LB with conservative and with adversarial training, none with
 stability training. "iterations" gains what "conservative" gains: the steps help, not the term that holds back.
-"augmented" has not converged after 20 epochs (97.7 % of the training images) and tests lower than LB. No minimum becomes
+"augmented" has not converged after 20 epochs (97.6 % of the training images) and tests lower than LB. No minimum becomes
 flat: phi at epsilon 1e-3 is that of LB or up to 1.5 times as large, at "augmented" 0.7 times, where SB's is a fiftieth.
 Among the large batches the trace follows the training loss: 580 at "augmented", 140 at "adversarial", 25 at LB, 3.8 at
 "conservative" and "iterations". SB, at fifteen times the loss of LB, has 10.

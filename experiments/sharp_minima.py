@@ -12,7 +12,7 @@ averages, or the statistics of the `batch` as in the released code. In mode runn
 training loss as in the paper; in mode batch, and for the Hessian and the line, that of 10 000 examples, to keep to a
 quarter of an hour. On all 60 000, mode batch, the paper's search hardly leaves the LB minima: see README.
 
-    python -m bsexp.main --config=experiments/sharp_minima.py          about 15 minutes on two CPU cores
+    python -m bsexp.main --config=experiments/sharp_minima.py          15 minutes on two CPU cores of 390 GFLOP/s, 30 of 140
     python -m bsexp.main --config=experiments/sharp_minima.py:smoke    under a minute: does it run here?
 
 Expected: test accuracy 98.2 % (SB) and 98.0 % (LB); sharpness at epsilon 1e-3 in mode running about 70 times
@@ -21,7 +21,8 @@ higher for LB. The smoke study is too short and too small to answer the question
 With the name of a network, F1, F2, C1, C2, C3 or C4, the same study goes further: longer, with Table 4 (the random subspace)
 and, for F1, five seeds. The data sets are prepared with scripts/prepare_data.py; TIMIT is licensed.
 
-    python -m bsexp.main --config=experiments/sharp_minima.py:C1       an hour and three quarters on two CPU cores
+    python -m bsexp.main --config=experiments/sharp_minima.py:F1       an hour and ten minutes on two CPU cores
+    python -m bsexp.main --config=experiments/sharp_minima.py:C1       an hour and three quarters
 
 F1_fashion asks the same of another data set, which the paper has not. What a laptop cannot do in full it can begin: F2_like (a
 synthetic stand-in for TIMIT, 60 000 frames), C2_small (2 000 images of CIFAR-10), C3_like and C4_like (a synthetic stand-in for

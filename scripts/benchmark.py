@@ -30,6 +30,9 @@ FOLDER = Path(__file__).parent.parent / "results" / "benchmarks"
 
 def main(words: list[str]) -> int:
     """Run one benchmark, print its rows and write them with the machine they were measured on."""
+    if words == ["--help"]:
+        print(__doc__)
+        return 0
     if len(words) != 1 or words[0] not in BENCHMARKS:
         print(
             f"usage: python scripts/benchmark.py {'|'.join(BENCHMARKS)}",

@@ -65,6 +65,9 @@ class Row(NamedTuple):
 
 def main(words: list[str]) -> int:
     """Run all trials, print a line a row and write coverage.json and README.md."""
+    if words == ["--help"]:
+        print(__doc__)
+        return 0
     if len(words) > 1 or not all(word.isdigit() and int(word) > 1 for word in words):
         print("usage: python scripts/validate_curvature.py [TRIALS]", file=sys.stderr)
         return 2
@@ -344,7 +347,7 @@ def _table(content: dict[str, Any]) -> str:
     apart = sum(not row["as_it_says"] for row in rows)
     heading = (
         f"{content['trials']} trials a row; `{content['command']}`. Between 93 and 97 %: "
-        f"{len(rows) - apart} of {len(rows)} rows; the others are in bold."
+        f"{len(rows) - apart} of {len(rows)} rows{'; the others are in bold' if apart else ''}."
     )
     lines = [
         "# How often the 95 % intervals hold the truth",

@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import jax
 import pytest
 
-from bsexp import results, workdir
+from bsexp import main, results, workdir
+
+ROOT = Path(__file__).parent.parent
 
 EXPERIMENT = "--config=experiments/sharp_minima.py:smoke"
 # The smallest study with all its parts: two runs of one epoch, and every probe on a few examples.
@@ -31,45 +35,62 @@ TINY = (
 )
 
 
-@pytest.mark.parametrize(
-    ("words", "messages"),
-    [
-        ([], ["--config: missing"]),
-        (["--config=experiments/nothing.py"], ["--config=experiments/nothing.py: no such file; valid: experiments/"]),
-        (["--config=experiments/sharp_minima.py:fast"], ["unknown argument 'fast'; valid: smoke"]),
-        ([EXPERIMENT, "fast", "--wokdir=x"], ["fast: stray word", "--wokdir=x: unknown flag; did you mean workdir?"]),
-        (
-            [EXPERIMENT, "--config.batch.size=-3", "--config.optimizer.name=adm", "--config.seeds=0"],
-            [
-                "config.batch.size=-3: must be > 0",
-                "config.optimizer.name=adm: unknown optimizer; did you mean adam?",
-                "config.seeds=0: must be > 0",
-            ],
-        ),
-        ([EXPERIMENT, "--config.data.name=cifar10"], ["config.data.name=cifar10: "]),
-        ([EXPERIMENT, "--config.measure.sharpness.epsilons=(0.0,)"], ["config.measure.sharpness.epsilons=(0.0,): must be > 0"]),
-        (
-            [EXPERIMENT, "--config.batch.ghost=100", "--config.execution.data=512", "--config.train.patience=3"],
-            ["config.execution.data=512: a mesh of 1 x 512 devices is larger than the "],
-        ),
-        (
-            [EXPERIMENT, "--config.groups.SB.batch.ghost=100"],
-            ["config.groups.SB.batch.ghost=100: must divide the batch of 256 examples; nearest that do: 64 and 128"],
-        ),
-        ([EXPERIMENT, "--config.train.patience=3"], ["config.train.monitor: there is none while config.data.validation_size is 0"]),
-        (["--config=experiments/batch_size_sweep.py:smoke", "--config.batch.size=512"], ["config.batch.size=512: every group sets it; say config.groups.NAME.batch.size"]),
-        (
-            [EXPERIMENT, "--config.train.epochs=40000"],
-            ["2,400,000,000 examples would be seen, and a run counts up to", "2,396,160,000 examples would be seen"],
-        ),
-        ([EXPERIMENT, "--config.execution.engine=xmap"], ["config.execution.engine=xmap: must be jit or pmap"]),
-        ([EXPERIMENT, "--config.optimizer.learning_rate=nan"], ["config.optimizer.learning_rate=nan: must be a finite number"]),
-    ],
-)  # fmt: skip
-def test_bad_input_is_exit_code_2_one_line_an_error_and_nothing_on_disk(
-    command_line, tmp_path, words, messages
-):
-    process = command_line(*words, f"--workdir={tmp_path / 'out'}")
+# What is said of a command line, line by line.
+BAD_INPUT = [
+    ([], ["--config: missing"]),
+    (["--config=experiments/nothing.py"], ["--config=experiments/nothing.py: no such file; valid: experiments/"]),
+    (["--config=experiments/sharp_minima.py:fast"], ["unknown argument 'fast'; valid: smoke"]),
+    ([EXPERIMENT, "fast", "--wokdir=x"], ["fast: stray word", "--wokdir=x: unknown flag; did you mean workdir?"]),
+    (
+        [EXPERIMENT, "--config.batch.size=-3", "--config.optimizer.name=adm", "--config.seeds=0"],
+        [
+            "config.batch.size=-3: must be > 0",
+            "config.optimizer.name=adm: unknown optimizer; did you mean adam?",
+            "config.seeds=0: must be > 0",
+        ],
+    ),
+    ([EXPERIMENT, "--config.data.name=cifar10"], ["config.data.name=cifar10: "]),
+    ([EXPERIMENT, "--config.measure.sharpness.epsilons=(0.0,)"], ["config.measure.sharpness.epsilons=(0.0,): must be > 0"]),
+    (
+        [EXPERIMENT, "--config.batch.ghost=100", "--config.execution.data=512", "--config.train.patience=3"],
+        ["config.execution.data=512: a mesh of 1 x 512 devices is larger than the "],
+    ),
+    (
+        [EXPERIMENT, "--config.groups.SB.batch.ghost=100"],
+        ["config.groups.SB.batch.ghost=100: must divide the batch of 256 examples; nearest that do: 64 and 128"],
+    ),
+    ([EXPERIMENT, "--config.train.patience=3"], ["config.train.monitor: there is none while config.data.validation_size is 0"]),
+    (["--config=experiments/batch_size_sweep.py:smoke", "--config.batch.size=512"], ["config.batch.size=512: every group sets it; say config.groups.NAME.batch.size"]),
+    (
+        [EXPERIMENT, "--config.train.epochs=40000"],
+        ["2,400,000,000 examples would be seen, and a run counts up to", "2,396,160,000 examples would be seen"],
+    ),
+    ([EXPERIMENT, "--config.execution.engine=xmap"], ["config.execution.engine=xmap: must be jit or pmap"]),
+    ([EXPERIMENT, "--config.optimizer.learning_rate=nan"], ["config.optimizer.learning_rate=nan: must be a finite number"]),
+]  # fmt: skip
+SEVERAL = BAD_INPUT[4]
+
+
+@pytest.fixture
+def called(monkeypatch, capsys, mnist_dir):
+    """Run the program as `command_line` does, in this process: a start takes longer than what bad input needs."""
+
+    def run(*words):
+        code = main.main(words)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(mnist_dir))
+    # The folder of compiled programs stays that of the tests.
+    monkeypatch.setenv(
+        "JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir
+    )
+    return run
+
+
+def is_refused(process, messages, folder):
+    """Exit code 2, a line an error, and nothing else said or left on disk."""
     assert process.returncode == 2
     lines = process.stderr.splitlines()
     assert len(lines) == len(messages), lines
@@ -77,12 +98,26 @@ def test_bad_input_is_exit_code_2_one_line_an_error_and_nothing_on_disk(
         message for message in messages if not any(message in line for line in lines)
     ] == []
     assert process.stdout == ""
-    assert not (tmp_path / "out").exists()
+    assert not folder.exists()
 
 
-def test_a_workdir_that_cannot_be_made_is_named(command_line, tmp_path):
+@pytest.mark.parametrize(("words", "messages"), BAD_INPUT)
+def test_bad_input_is_exit_code_2_one_line_an_error_and_nothing_on_disk(
+    called, tmp_path, words, messages
+):
+    folder = tmp_path / "out"
+    is_refused(called(*words, f"--workdir={folder}"), messages, folder)
+
+
+@pytest.mark.parametrize(("words", "messages"), [BAD_INPUT[0], SEVERAL])
+def test_bad_input_ends_a_process_so(command_line, tmp_path, words, messages):
+    folder = tmp_path / "out"
+    is_refused(command_line(*words, f"--workdir={folder}"), messages, folder)
+
+
+def test_a_workdir_that_cannot_be_made_is_named(called, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    process = command_line(*TINY, f"--workdir={tmp_path / 'file'}")
+    process = called(*TINY, f"--workdir={tmp_path / 'file'}")
     assert process.returncode == 2
     assert process.stderr.startswith(f"--workdir={tmp_path / 'file'}: ")
     assert "Traceback" not in process.stderr
@@ -318,8 +353,8 @@ def test_the_curvature_of_a_finished_run_is_measured_printed_and_plotted(
     assert "Trace of the Hessian by parameter" in again.stdout
 
 
-def test_a_run_to_measure_must_be_there(command_line, tmp_path):
-    process = command_line(
+def test_a_run_to_measure_must_be_there(called, tmp_path):
+    process = called(
         "--config=experiments/curvature.py",
         f"--config.run={tmp_path}",
         f"--workdir={tmp_path / 'out'}",

@@ -20,7 +20,7 @@ EXPECTED_ITERATIONS = 12  # of Lanczos, for the estimated time alone; seen on F1
 
 
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
-    """List two tasks per mode."""
+    """List two tasks per mode, and the preconditioned eigenvalue in mode batch where it is asked for."""
     chosen = measure.hessian
     number = counts.subset(chosen.examples, examples["train"])
     listed = []

@@ -153,7 +153,8 @@ def _others(
         gain, p_value = _gain(compared, name, groups)
         if math.isfinite(gain):
             p = "" if math.isnan(p_value) else f" (p {written(p_value)})"
-            parts.append(f"{gain:+.2f}{p}")
+            # NOTE: adding 0 makes a zero of a negative one.
+            parts.append(f"{round(gain, 2) + 0:+.2f}{p}")
             tested = tested or bool(p)
         factor = _of_means(sharpness, (compared, name), groups)
         if math.isfinite(factor):

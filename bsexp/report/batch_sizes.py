@@ -58,7 +58,11 @@ def largest_without_loss(curve: Curve) -> int | None:
 
 
 def smallest_above_first(curve: Curve) -> int | None:
-    """Return the smallest batch size whose values are significantly above those of the smallest; None: there is none."""
+    """Return the smallest batch size whose values are significantly above those of the smallest; None: there is none.
+
+    The test is Welch's, one-sided, at 5 %, of the logarithms where all values are above 0: sharpness spans orders of
+    magnitude, as does its spread between seeds.
+    """
     return min((size for size, p in _rises(curve) if p < LEVEL), default=None)
 
 
@@ -70,8 +74,13 @@ def _losses(curve: Curve) -> list[tuple[int, float]]:
 
 def _rises(curve: Curve) -> list[tuple[int, float]]:
     """Return (size, p-value) of being above the smallest size; NaN where it cannot be told."""
-    first = curve[min(curve)]
-    return [(size, welch(curve[size], first)) for size in curve]
+    positive = min(itertools.chain(*curve.values())) > 0
+    tested = {
+        size: [math.log(value) for value in values] if positive else values
+        for size, values in curve.items()
+    }
+    first = tested[min(curve)]
+    return [(size, welch(tested[size], first)) for size in curve]
 
 
 def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
@@ -151,14 +160,19 @@ def _draw(axes: Axes, label: str, curves: dict[str, Curve]) -> None:
 
 
 def _accuracy(curve: Curve) -> str:
-    found = largest_without_loss(curve)
-    if found is None:
+    if largest_without_loss(curve) is None:
         return f"{UNKNOWN} where it falls"
-    below = [size for size, p in _losses(curve) if p < LEVEL and size < found]
-    if found == max(curve) and not below:
-        return f"not significantly below the best at any size up to {found:,}"
-    said = f"{found:,} is the largest batch size not significantly below the best"
-    return f"{said}; of the smaller ones {_listed(below)} is" if below else said
+    best = max(curve, key=lambda size: fmean(curve[size]))
+    others = [(size, p) for size, p in _losses(curve) if size != best]
+    parts = {
+        "not significantly lower at": [size for size, p in others if p >= LEVEL],
+        "significantly lower at": [size for size, p in others if p < LEVEL],
+        "of one seed, or of seeds without any spread, at": [
+            size for size, p in others if math.isnan(p)
+        ],
+    }
+    told = [f"{words} {_listed(sizes)}" for words, sizes in parts.items() if sizes]
+    return "; ".join([f"highest, {fmean(curve[best]):.4g}, at {best:,}", *told])
 
 
 def _sharpness(curve: Curve) -> str:
@@ -170,7 +184,10 @@ def _sharpness(curve: Curve) -> str:
     not_above = [size for size, p in _rises(curve) if p >= LEVEL and size > found]
     said = f"{found:,} is the smallest batch size significantly above {min(curve):,}"
     if not_above:
-        said += f"; of the larger ones {_listed(not_above)} is not"
+        verb = "is" if len(not_above) == 1 else "are"
+        said += f"; of the larger ones {_listed(not_above)} {verb} not"
+    elif found < max(curve):
+        said += ", and all larger ones are"
     low, high, factor = _steepest(curve)
     if not factor > 1:
         return said
@@ -192,4 +209,5 @@ def _steepest(curve: Curve) -> tuple[int, int, float]:
 
 
 def _listed(sizes: list[int]) -> str:
-    return " and ".join(f"{size:,}" for size in sizes)
+    *first, last = [f"{size:,}" for size in sizes]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -13,14 +13,14 @@ from bsexp.report import caveats, folder, modes, page, summary, verdicts
 from bsexp.report.folder import number, section
 from bsexp.report.vector import inline
 
-# Figure of the paper -> what it shows, and the figure of ours. The first concept sketch has no data.
+# Figure of the paper, its networks, what it shows, and the figure of ours. The first concept sketch has no data.
 FIGURES = (
-    (2, "Training and test accuracy per epoch", "training_curves"),
-    (3, "The straight line between both minima", "linear_path"),
-    (4, "Accuracy and sharpness against the batch size", "batch_sizes"),
-    (5, "Large batches started from small batches' weights", "warm_start"),
-    (6, "Sharpness against the loss along training", "sharpness_and_loss"),
-    (7, "The arc between both minima", "arc_path"),
+    (2, "F2 and C1", "Training and test accuracy per epoch", "training_curves"),
+    (3, "all six networks", "The straight line between both minima", "linear_path"),
+    (4, "F2 and C1", "Accuracy and sharpness against the batch size", "batch_sizes"),
+    (5, "F2 and C1", "Large batches started from small batches' weights", "warm_start"),
+    (6, "F2 and C1", "Sharpness against the loss along training", "sharpness_and_loss"),
+    (7, "all six networks", "The arc between both minima", "arc_path"),
 )
 OF_NETWORKS = (2, 3, 7)  # shown for the networks of the paper's tables only
 TITLES = {
@@ -75,7 +75,7 @@ class Member:
         here = flops / number(machine.get("rate"))
         return (
             f"{flops:.1e} floating-point operations in {runs:.0f} runs: {page.duration(one)} on one accelerator, "
-            f"{page.duration(one / min(8, runs))} on eight, {page.duration(here)} on {machine.get('cpu')}, {machine.get('cores')} cores"
+            f"{page.duration(one / min(8, runs))} on eight, {page.duration(here)} on {machine.get('cpu')}, {page.cores(machine.get('cores'))}"
         )
 
 
@@ -156,7 +156,27 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
     if not rows:
         return told
     closest = verdicts.one_a_cell(rows)
-    return f"Of {len(closest)} pairs of cells of Tables 2 to 4: {verdicts.counts(closest)}. {told}"
+    counted = verdicts.counts_by_network(closest, lengths(members))
+    return f"Of {len(closest)} pairs of cells of Tables 2 to 4: {counted}. {told}"
+
+
+def lengths(members: Sequence[Member]) -> dict[str, str]:
+    """Say how long and from how many seeds each network of the paper was trained here."""
+    return {
+        each.network: f"{_epochs(each.study)}, {_seeds(each.study)}"
+        for each in members
+        if each.network and each.study
+    }
+
+
+def _epochs(study: folder.Study) -> str:
+    train = section(section(study.record, "config"), "train")
+    return f"{train.get('epochs', 'an unknown number of')} epochs"
+
+
+def _seeds(study: folder.Study) -> str:
+    seeds = len({run.seed for run in study.runs})
+    return f"{seeds} seed{'' if seeds == 1 else 's'}"
 
 
 def _modes(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
@@ -225,7 +245,7 @@ def _beyond(member: Member) -> list[verdicts.Row]:
 
 def _figures(root: Path, members: Sequence[Member]) -> Iterator[dict[str, Any]]:
     """Yield the figures that the studies drew, by the paper's number."""
-    for at, caption, name in FIGURES:
+    for at, papers, caption, name in FIGURES:
         for i, member in enumerate(members):
             file = root / member.folder / "figures" / f"{name}.svg"
             wanted = member.network or at not in OF_NETWORKS
@@ -234,7 +254,13 @@ def _figures(root: Path, members: Sequence[Member]) -> Iterator[dict[str, Any]]:
                 svg = inline(file.read_text(encoding="utf-8"), f"f{at}-{i}", title)
                 # ours and free of scripts, as on a study's own page
                 drawn = Markup(svg)  # noqa: S704
-                yield {"number": at, "title": title, "svg": drawn, "id": f"f{at}-{i}"}
+                yield {
+                    "number": at,
+                    "papers": papers,
+                    "title": title,
+                    "svg": drawn,
+                    "id": f"f{at}-{i}",
+                }
 
 
 def _subject(study: folder.Study) -> str:
@@ -254,5 +280,8 @@ def _facts(member: Member) -> Iterator[tuple[str, str]]:
     env = study.env
     yield "runs", str(len(study.runs))
     yield "time", page.duration(number(section(env, "seconds").get("total")))
-    yield "processor", f"{env.get('cpu', 'unknown')}, {env.get('cores', '?')} cores"
+    yield (
+        "processor",
+        f"{env.get('cpu', 'unknown')}, {page.cores(env.get('cores', '?'))}",
+    )
     yield "finished", str(study.record.get("finished") or "not yet")

@@ -112,7 +112,11 @@ def answer(study: Study) -> Iterator[str]:
     )
     for verdict in ("fooled", "unchanged"):
         found = [
-            row.label for row in rows if (row.mode, row.verdict) == (phi.mode, verdict)
+            f"rise of the loss, {row.label}"
+            if row.section == "Rise of the loss"
+            else row.label
+            for row in rows
+            if (row.mode, row.verdict) == (phi.mode, verdict)
         ]
         if found:
             yield f"{verdict.capitalize()}: {'; '.join(found)}."

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 from typing import Any
 
 from bsexp.report import verdicts
@@ -13,24 +12,26 @@ from bsexp.report.tables import times
 
 def of_numbers(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """Say, from the numbers of some networks, how much the mode changes φ, its ratio and the test accuracy."""
-    pairs = list(_in_both_modes(summaries))
-    if not pairs:
+    parts, ratios = [], []
+    for network, summary in summaries.items():
+        pairs = list(_in_both_modes(summary))
+        if not pairs:
+            continue
+        factors = [
+            f"{_range([running[i] / batch[i] for running, batch in pairs])} at {group}"
+            for i, group in enumerate(verdicts.GROUPS)
+        ]
+        parts.append(f"{', '.join(factors)} of {network}")
+        contrasts = [
+            f"{_range([each[at][1] / each[at][0] for each in pairs])} with {words}"
+            for at, words in enumerate(MODES.values())
+        ]
+        ratios.append(f"{', '.join(contrasts)} of {network}")
+    if not parts:
         return "No φ has been measured in both batch-norm modes yet."
-    parts = []
-    for i, group in enumerate(verdicts.GROUPS):
-        factors = [running[i] / batch[i] for running, batch in pairs]
-        parts.append(f"{_range(factors)} at {group}")
-    contrasts = {
-        mode: [each[at][1] / each[at][0] for each in pairs]
-        for at, mode in enumerate(MODES)
-    }
-    ratios = [
-        f"{_range(contrasts[mode])} with {words}" for mode, words in MODES.items()
-    ]
     return (
-        f"Measured with running averages, φ is larger than with the statistics of the batch by these factors: {'; '.join(parts)} "
-        f"(smallest, median and largest of {len(pairs)} means: networks, spaces and ε; the larger of both searches). LB / SB is "
-        f"{'; '.join(ratios)}. {_accuracies(summaries)}"
+        "Measured with running averages, φ is larger than with the statistics of the batch by these factors, over spaces and ε, "
+        f"of the larger of both searches: {'; '.join(parts)}. LB / SB is {'; '.join(ratios)}. {_accuracies(summaries)}"
     )
 
 
@@ -49,19 +50,18 @@ def of_verdicts(found: Sequence[verdicts.Row]) -> str:
 
 
 def _in_both_modes(
-    summaries: Mapping[str, Mapping[str, Any]],
+    summary: Mapping[str, Any],
 ) -> Iterator[tuple[list[float], list[float]]]:
     """Yield ([SB, LB] in mode running, [SB, LB] in mode batch) of the means of each φ that is above zero in all four."""
-    for summary in summaries.values():
-        for cell in verdicts.CELLS:
-            names = {mode: name for mode, search, name in cell.ours if search == "best"}
-            found = [
-                [mean(summary, group, names[mode]) for group in verdicts.GROUPS]
-                for mode in MODES
-                if names
-            ]
-            if found and all(value > 0 for values in found for value in values):
-                yield found[0], found[1]
+    for cell in verdicts.CELLS:
+        names = {mode: name for mode, search, name in cell.ours if search == "best"}
+        found = [
+            [mean(summary, group, names[mode]) for group in verdicts.GROUPS]
+            for mode in MODES
+            if names
+        ]
+        if found and all(value > 0 for values in found for value in values):
+            yield found[0], found[1]
 
 
 def _accuracies(summaries: Mapping[str, Mapping[str, Any]]) -> str:
@@ -80,5 +80,5 @@ def _accuracies(summaries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _range(values: list[float]) -> str:
-    ends = min(values), median(values), max(values)
-    return ", ".join(map(times, ends))
+    low, high = times(min(values)), times(max(values))
+    return low if low == high else f"{low} to {high}"

@@ -116,6 +116,11 @@ def facts(study: Study) -> Iterator[tuple[str, str]]:
     yield "finished", str(study.record.get("finished") or "not yet")
 
 
+def cores(number: object) -> str:
+    """Write a number of cores, whatever stands there."""
+    return f"{number} core{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Write seconds as a person would: 8.2 s, 13 min 32 s, 2 h 05 min; NaN as unknown."""
     if math.isnan(seconds):
@@ -191,12 +196,12 @@ def _commit(env: Mapping[str, Any]) -> str:
 
 def _processor(env: Mapping[str, Any]) -> str:
     known = [
-        (env.get("cpu"), "{}"),
-        (env.get("cores"), "{} cores"),
-        (env.get("memory_gib"), "{} GiB of memory"),
+        (env.get("cpu"), str),
+        (env.get("cores"), cores),
+        (env.get("memory_gib"), "{} GiB of memory".format),
     ]
     return (
-        ", ".join(form.format(value) for value, form in known if value is not None)
+        ", ".join(write(value) for value, write in known if value is not None)
         or "unknown"
     )
 

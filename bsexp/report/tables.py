@@ -38,7 +38,7 @@ class Row:
 
 
 def rows(summary: Mapping[str, Any]) -> list[Row]:
-    """The rows in reading order: accuracy, loss, sharpness, Hessian, distance, other; running before batch."""
+    """The rows in reading order: by section, see `measures.SECTIONS`, and running before batch."""
     names = {
         name
         for group in summary["groups"].values()
@@ -121,8 +121,11 @@ def times(ratio: float) -> str:
     """Write a ratio with two digits, three and more above 100."""
     if not math.isfinite(ratio):
         return ABSENT
+    rounded = float(f"{ratio:.2g}")
+    if 0 < rounded < 1e-4:
+        return f"{ratio:.1e}"
     # From 99.5 on two digits would be 1e+02.
-    return f"{ratio:.0f}" if ratio >= 99.5 else f"{ratio:.2g}"
+    return _fixed(ratio, max(0, _decimals(rounded, 2)))
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -254,6 +254,25 @@ def counts(found: Sequence[Row]) -> str:
     return "; ".join(f"{n} {each}" for each, n in numbers.items() if n)
 
 
+def counts_by_network(found: Sequence[Row], said: Mapping[str, str]) -> str:
+    """Count the verdicts of some rows for each network apart, and those that were not run together.
+
+    Args:
+        found: the rows.
+        said: network -> what is said of it in brackets behind its name.
+    """
+    by_network: dict[str, list[Row]] = {}
+    for row in found:
+        if row.verdict != NOT_RUN:
+            by_network.setdefault(row.network, []).append(row)
+    told = [
+        f"{network} ({said[network]}): {counts(rows)}"
+        for network, rows in by_network.items()
+    ]
+    absent = sum(row.verdict == NOT_RUN for row in found)
+    return ". ".join([*told, *([f"{absent} {NOT_RUN}"] if absent else [])])
+
+
 class _Way(NamedTuple):
     """A pair of cells as measured in one way: values of SB and LB, and at how many seeds the search stalled."""
 

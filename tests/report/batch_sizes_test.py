@@ -57,8 +57,8 @@ def swept(study):
 def test_the_thresholds_are_where_the_rule_puts_them(swept):
     said = list(batch_sizes.thresholds(folder.read(swept.path)))
     assert said == [
-        "Test accuracy, %, batch norm: running averages: 256 is the largest batch size not significantly below the best; of the smaller ones 16 is.",
-        "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16; the rise is steepest from 256 to 4,000, 3 times a doubling.",
+        "Test accuracy, %, batch norm: running averages: highest, 98, at 256; significantly lower at 16 and 4,000.",
+        "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16, and all larger ones are; the rise is steepest from 256 to 4,000, 3.0 times a doubling.",
     ]
     assert summary.summarise(swept.path)["answer"].endswith(" ".join(said))
 
@@ -81,12 +81,24 @@ def test_thresholds_of_curves_known_by_heart():
     assert batch_sizes.largest_without_loss(lost) == 256
     between = {16: list(2 + seeds), 256: list(3 + seeds), 4_000: list(2.9 + seeds)}
     assert batch_sizes._accuracy(between) == (
-        "4,000 is the largest batch size not significantly below the best; of the smaller ones 16 is"
+        "highest, 3, at 256; not significantly lower at 4,000; significantly lower at 16"
+    )
+    assert batch_sizes._accuracy(lost).endswith(
+        "; of one seed, or of seeds without any spread, at 4,000"
     )
     falls_again = {16: list(1 + seeds), 256: list(9 + seeds), 4_000: list(1 + seeds)}
     assert batch_sizes._sharpness(falls_again) == (
         "256 is the smallest batch size significantly above 16; of the larger ones 4,000 is not; the rise is steepest from 16 to 256, 1.7 times a doubling"
     )
+    # Every seed a hundred times higher, one of them a thousand: the plain test has p = 0.2, for its spread.
+    apart = {
+        16: [1.0, 1.1, 0.9],
+        256: [100.0, 110.0, 1_000.0],
+        4_000: [90.0, 80.0, 99.0],
+    }
+    assert batch_sizes.smallest_above_first(apart) == 256
+    negative = {**apart, 16: [-1.0, 1.1, 0.9]}
+    assert batch_sizes.smallest_above_first(negative) == 4_000
     # 4 times over two doublings is less a doubling than 3 times over one.
     uneven = {1: list(1 + seeds), 4: list(4 + seeds), 8: list(12 + seeds)}
     assert batch_sizes._steepest(uneven) == (4, 8, pytest.approx(3))
@@ -107,7 +119,7 @@ def test_the_page_has_the_figure_and_its_thresholds(swept):
     report.build(swept.path)
     page = (swept.path / "report.html").read_text()
     assert 'id="figure-batch_sizes"' in page
-    assert "256 is the largest batch size not significantly below the best" in page
+    assert "highest, 98, at 256; significantly lower at 16 and 4,000" in page
 
 
 @pytest.mark.parametrize(

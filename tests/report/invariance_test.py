@@ -50,7 +50,7 @@ def test_the_answer_says_what_is_fooled_and_what_is_not(measured):
     assert said.endswith(
         "Where the layers in front of batch norm are scaled up 4 times, which leaves the function the same, φ, full space, "
         "ε = 1e-3 of LB falls from 5.50 ± 0.50 to 0.550 ± 0.050; that of SB, as trained, is 1.10 ± 0.10 (mode running). Fooled: "
-        "φ, full space, ε = 1e-3. Unchanged: largest in the ball relative to |x| (adaptive), nats."
+        "φ, full space, ε = 1e-3. Unchanged: rise of the loss, largest in the ball relative to |x| (adaptive), nats."
     )
 
 

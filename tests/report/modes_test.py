@@ -12,9 +12,18 @@ def test_how_much_the_mode_matters_is_computed_from_the_means():
     small = {f"{name}/running": [20.0, 40.0], f"{name}/batch": [3.0]}
     large = {f"{name}/running": [3000.0], f"{name}/batch": [60.0]}
     small |= {"test_accuracy": [0.98], "test_accuracy/batch": [0.977]}
-    said = modes.of_numbers({"F1": summary(SB=small, LB=large)})
-    assert "10, 10, 10 at SB; 50, 50, 50 at LB" in said
-    assert "LB / SB is 100, 100, 100 with running averages; 20, 20, 20 with" in said
+    other = {f"sharpness/full/5e-4/{mode}": [4.0] for mode in ("running", "batch")}
+    said = modes.of_numbers(
+        {
+            "F1": summary(SB=small, LB=large),
+            "C1": summary(SB=small | other, LB=large | other),
+        }
+    )
+    assert ": 10 at SB, 50 at LB of F1; 1.0 to 10 at SB, 1.0 to 50 at LB of C1." in said
+    assert (
+        "LB / SB is 100 with running averages, 20 with statistics of the batch of F1; "
+        "1.0 to 100 with running averages, 1.0 to 20 with" in said
+    )
     assert "changes by at most 0.30 points" in said
     nothing = modes.of_numbers({"F1": {}})
     assert nothing == "No φ has been measured in both batch-norm modes yet."

@@ -153,7 +153,7 @@ def answer(study, ratio=None, accuracy=None):
 def test_answer_says_how_many_seeds_it_is_about(study):
     text = answer(study, [2, math.nan, 4])
     assert "is sharper than SB (batch size 100) wherever it has a value" in text
-    assert "(from 2 to 4 over the 2 of 3 seeds that have it)" in text
+    assert "(from 2.0 to 4.0 over the 2 of 3 seeds that have it)" in text
     assert "in the only seed that has it" in answer(study, [2, math.nan, math.nan])
 
 
@@ -165,7 +165,7 @@ def test_answer_sharper_with_range_and_significant_loss(study):
         "running-average batch norm, is 100 times as large (from 90 to 110 over 3 seeds); the test accuracy of LB is "
         "lower by 0.33 ± 0.06 points, which exceeds the noise between seeds (one-sided Welch test at 5 %, p = 0.0066). "
         "The mean test loss of both is 0.06 nats. "
-        "Other measures, LB / SB: trace of the Hessian 1 (running), 1 (batch); λ_max of the Hessian 1 (running)."
+        "Other measures, LB / SB: trace of the Hessian 1.0 (running), 1.0 (batch); λ_max of the Hessian 1.0 (running)."
     )
 
 
@@ -177,7 +177,7 @@ def test_answer_quotes_the_ratio_of_the_means_and_measures_that_say_otherwise(st
         study.measure("test_loss", "LB", {seed: 0.05})
     text = answer(study)
     assert "is 10 times as large (from 3.3 to 30 over 3 seeds)" in text
-    assert "trace of the Hessian 1 (running), 0.25 (batch);" in text
+    assert "trace of the Hessian 1.0 (running), 0.25 (batch);" in text
     assert "The mean test loss of LB is lower: 0.05 nats, that of SB 0.06." in text
 
 
@@ -227,10 +227,11 @@ def test_answer_explains_no_p_value_where_one_seed_gives_none():
         "SB": {"batch_size": 10, SHARP: entry(1.0)},
         "LB": {"batch_size": 100, SHARP: entry(8.0), "test_accuracy": entry(0.97)},
         "ghost": {SHARP: entry(4.0), "test_accuracy": entry(0.975)},
+        "same": {"test_accuracy": entry(0.96999)},
     }
     pairs = {"LB/SB": {f"ratio/{SHARP}": entry(8.0)}}
     assert summary.answer(("SB", "LB"), groups, pairs, finished=True).endswith(
-        "Against LB, in points of test accuracy and by the same φ: ghost +0.50, φ 0.5 times."
+        "Against LB, in points of test accuracy and by the same φ: ghost +0.50, φ 0.50 times; same +0.00."
     )
 
 
@@ -241,12 +242,15 @@ def test_answer_explains_no_p_value_where_one_seed_gives_none():
             [0.5, 0.25, 0.75],
             [
                 "LB (batch size 1000) is flatter than SB",
-                "0.5 times as large (from 0.25 to 0.75",
+                "0.50 times as large (from 0.25 to 0.75",
             ],
         ),
         (
             [0.5, 2, 4],
-            ["the seeds disagree on whether LB", "ratios from 0.5 to 4 over 3 seeds"],
+            [
+                "the seeds disagree on whether LB",
+                "ratios from 0.50 to 4.0 over 3 seeds",
+            ],
         ),
         ([1, 1, 1], ["is as sharp as SB"]),
     ],

@@ -46,7 +46,18 @@ def test_the_paper_is_quoted_with_its_own_digits(mean, std, text):
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(0.123, "0.12"), (9.96, "10"), (99.4, "99"), (99.7, "100"), (1234.5, "1234")],
+    [
+        (3.4e-7, "3.4e-07"),
+        (0.00099, "0.00099"),
+        (0.123, "0.12"),
+        (0.4999, "0.50"),
+        (1.0, "1.0"),
+        (9.96, "10"),
+        (99.4, "99"),
+        (99.7, "100"),
+        (1234.5, "1234"),
+        (0.0, "0"),
+    ],
 )
 def test_a_ratio_has_two_digits_or_all_before_the_point(ratio, text):
     assert tables.times(ratio) == text

@@ -138,6 +138,26 @@ def test_a_network_with_one_group_has_one_row_a_cell():
     chosen = verdicts.one_a_cell(rows)
     assert [row.table for row in chosen] == [2, 2, 3, 3, 4, 4]
     assert verdicts.counts(chosen) == "6 not run here"
+    assert verdicts.counts_by_network(chosen, {}) == "6 not run here"
+
+
+def test_verdicts_are_counted_for_each_network_apart():
+    """One network that was trained to the end must not be counted with one that was not."""
+    name = "sharpness/full/1e-3/batch/lbfgsb"
+    both = summary(SB={name: [1.0, 1.1]}, LB={name: [200.0, 210.0]})
+    rows = [
+        *verdicts.rows("F1", both),
+        *verdicts.rows("C1", both),
+        *verdicts.rows("F2", None),
+    ]
+    said = verdicts.counts_by_network(
+        verdicts.one_a_cell(rows),
+        {"F1": "40 epochs, 5 seeds", "C1": "30 epochs, 3 seeds"},
+    )
+    assert said == (
+        "F1 (40 epochs, 5 seeds): 1 same direction, ratio within a factor 3. "
+        "C1 (30 epochs, 3 seeds): 1 same direction. 16 not run here"
+    )
 
 
 def test_every_pair_of_the_papers_cells_has_a_row_though_nothing_was_run():
