@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from bsexp import bounds, config, models
-from bsexp.data import augmentation, batches
+from bsexp.data import augmentation
 from bsexp.training import (
     conservative,
     division,
@@ -64,13 +64,12 @@ def schedule_errors(base: config.Base, size: int, examples: int) -> dict[str, st
     return schedules.errors(base.schedule, **lengths)
 
 
-def _lengths(base: config.Base, size: int, examples: int) -> dict[str, int]:
+def _lengths(base: config.Base, size: int, examples: int) -> dict[str, Any]:
     """Return what lengths of a schedule are measured by."""
-    last = timeline.timeline(base.batch, size, base.train, examples)[-1]
+    listed = timeline.timeline(base.batch, size, base.train, examples)
     return {
-        "batch_size": size,
-        "examples_per_epoch": batches.steps_per_epoch(examples, size) * size,
-        "total_examples": last.seen_after,
+        "epochs": tuple((each.whole, each.batch) for each in listed),
+        "total_examples": listed[-1].seen_after,
     }
 
 

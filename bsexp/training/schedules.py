@@ -6,11 +6,13 @@ also where the batch size changes while a run trains. An update at batch size B 
 
 import functools
 import inspect
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bsexp import config
@@ -42,19 +44,18 @@ def catalogue() -> dict[str, tuple[str, ...]]:
 def factor(
     schedule: config.Schedule,
     *,
-    batch_size: int,
-    examples_per_epoch: int,
+    epochs: Sequence[tuple[int, int]],
     total_examples: int,
 ) -> Factor:
     """Make the function from the examples seen before an update to the factor of its learning rate.
 
-    f(p) = s(p) min(1, (p + B) / W), with s Optax's schedule at a peak of 1 and W the length of the warm-up. Both count
-    from the start of training; the last update of the warm-up is the first at full rate, and none is at rate zero.
+    f(p) = s(p) min(1, (p + B) / W), with s Optax's schedule at a peak of 1, B the first batch size and W the length of the
+    warm-up. Both count from the start of training; the last update of the warm-up is the first at full rate, and none is
+    at rate zero. Lengths in epochs or steps end where that epoch or update of the run ends, also where its batches grow.
 
     Args:
         schedule: its configuration.
-        batch_size: B, in examples; what a length in steps is a multiple of.
-        examples_per_epoch: those that the updates of an epoch see, without a short last batch that is left out.
+        epochs: (updates, examples an update) of each epoch, whole, without a short last batch that is left out.
         total_examples: those that the whole training sees.
 
     Returns:
@@ -64,10 +65,10 @@ def factor(
     Raises:
         ValueError: a length is not above zero, or Optax does not take an argument.
     """
-    unit = _units(batch_size, examples_per_epoch)[schedule.unit]
-    arguments = _arguments(schedule, unit, total_examples)
+    seen = _clock(schedule.unit, epochs)
+    arguments = _arguments(schedule, seen, total_examples)
     decay = getattr(optax, schedule.name)(**arguments)
-    warmup = schedule.warmup * unit
+    warmup, batch_size = seen(schedule.warmup), epochs[0][1]
 
     def at(position: jax.typing.ArrayLike) -> jax.Array:
         position = jnp.asarray(position, jnp.float32)
@@ -77,20 +78,54 @@ def factor(
     return at
 
 
-def _units(batch_size: int, examples_per_epoch: int) -> dict[str, int]:
-    return {"steps": batch_size, "epochs": examples_per_epoch, "examples": 1}
+def _clock(unit: str, epochs: Sequence[tuple[int, int]]) -> Callable[[float], float]:
+    """Return the function from a moment since the start of training, in a unit, to the examples seen by then."""
+    moments, seen = _knots(unit, epochs)
+
+    def at(moment: float) -> float:
+        # What lies beyond the end goes on as the last epoch does.
+        i = max(1, min(int(np.searchsorted(moments, moment)), len(moments) - 1))
+        rate = (seen[i] - seen[i - 1]) / (moments[i] - moments[i - 1])
+        return seen[i - 1] + (moment - moments[i - 1]) * rate
+
+    return at
 
 
-def _arguments(schedule: config.Schedule, unit: int, total: int) -> dict[str, Any]:
+def _knots(unit: str, epochs: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Return moments of a unit and the examples seen by then, between which they grow evenly; equal epochs are one."""
+    lengths = {
+        "steps": [updates for updates, _ in epochs],
+        "epochs": [1 for _ in epochs],
+        "examples": [updates * size for updates, size in epochs],
+    }[unit]
+    if len({*epochs}) == 1:
+        lengths, epochs = lengths[:1], epochs[:1]
+    ends = itertools.accumulate(lengths)
+    seen = itertools.accumulate(updates * size for updates, size in epochs)
+    return [0, *ends], [0, *seen]
+
+
+def _arguments(
+    schedule: config.Schedule, seen: Callable[[float], float], total: int
+) -> dict[str, Any]:
     """Return the arguments for Optax, lengths in examples; a peak of 1 and lengths to the end where they are left out."""
     taken = catalogue()[schedule.name]
     lengths = {
-        name: float(schedule.arguments[name]) * unit
+        name: seen(float(schedule.arguments[name]))
         for name in _LENGTHS
         if name in schedule.arguments
     }
-    begin = lengths.get("transition_begin", 0) + lengths.get("warmup_steps", 0)
-    natural = {"decay_steps": float(total), "transition_steps": float(total - begin)}
+    before = sum(
+        float(schedule.arguments.get(name, 0))
+        for name in ("transition_begin", "warmup_steps")
+    )
+    if "transition_steps" in lengths:
+        end = before + float(schedule.arguments["transition_steps"])
+        lengths["transition_steps"] = seen(end) - seen(before)
+    natural = {
+        "decay_steps": float(total),
+        "transition_steps": float(total - seen(before)),
+    }
     lengths = {name: natural[name] for name in natural if name in taken} | lengths
     for name in natural.keys() & lengths.keys():
         if lengths[name] <= 0:
@@ -98,7 +133,7 @@ def _arguments(schedule: config.Schedule, unit: int, total: int) -> dict[str, An
     given = {**_peak(taken), **schedule.arguments, **lengths}
     if "boundaries_and_scales" in given:
         given["boundaries_and_scales"] = {
-            float(length) * unit: scale
+            seen(float(length)): scale
             for length, scale in given["boundaries_and_scales"]
         }
     return given
@@ -115,22 +150,20 @@ def _peak(taken: tuple[str, ...]) -> dict[str, float]:
 def errors(
     schedule: config.Schedule,
     *,
-    batch_size: int,
-    examples_per_epoch: int,
+    epochs: Sequence[tuple[int, int]],
     total_examples: int,
 ) -> dict[str, str]:
     """Return what is wrong with a schedule, field of the base run -> message. The arguments are those of `factor`."""
-    unit = _units(batch_size, examples_per_epoch)[schedule.unit]
-    if schedule.warmup * unit > total_examples:
-        longest = f"{total_examples / unit:g} {schedule.unit}"
+    if _clock(schedule.unit, epochs)(schedule.warmup) > total_examples:
+        moments, seen = _knots(schedule.unit, epochs)
+        # Equal epochs have two knots alone, and the end may lie beyond them.
+        end = np.interp(total_examples, seen, moments)
+        if total_examples > seen[-1]:
+            end = moments[-1] * total_examples / seen[-1]
+        longest = f"{end:g} {schedule.unit}"
         return {"schedule.warmup": f"must be at most {longest}, the whole training"}
     try:
-        made = factor(
-            schedule,
-            batch_size=batch_size,
-            examples_per_epoch=examples_per_epoch,
-            total_examples=total_examples,
-        )
+        made = factor(schedule, epochs=epochs, total_examples=total_examples)
         values = jax.vmap(made)(jnp.linspace(0, total_examples, 101))
     except Exception as raised:  # noqa: BLE001 - whatever a wrong argument makes Optax or JAX raise
         line = f"{type(raised).__name__}: {str(raised).partition(chr(10))[0]}"

@@ -10,7 +10,7 @@ from bsexp import config
 from bsexp.training import schedules
 
 # 10 updates of 32 examples an epoch, 20 epochs.
-TRAINING = {"batch_size": 32, "examples_per_epoch": 320, "total_examples": 6_400}
+TRAINING = {"epochs": 20 * ((10, 32),), "total_examples": 6_400}
 LENGTHS = {
     "steps": lambda epochs: 10 * epochs,
     "epochs": lambda epochs: epochs,
@@ -82,7 +82,7 @@ def test_the_schedule_of_goyal_et_al_is_warmed_up_and_divided_by_ten():
     """Goyal et al. 2017, arXiv:1706.02677: 5 epochs of warm-up, a tenth from epochs 30, 60 and 80 of 90."""
     found = at(
         [*epochs(0, 1, 4.9, 5, 29.9, 30, 59.9, 60, 79.9, 80, 89.9)],
-        {**TRAINING, "total_examples": 320 * 90},
+        {"epochs": 90 * ((10, 32),), "total_examples": 320 * 90},
         name="piecewise_constant_schedule",
         arguments={"boundaries_and_scales": ((30, 0.1), (60, 0.1), (80, 0.1))},
         warmup=5,
@@ -133,6 +133,40 @@ def test_the_factor_is_optax_s_schedule_by_update_for_a_fixed_batch_size():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+# Two epochs of 10 updates of 32 examples, and three of 3 updates of 100, which leave out more of the training set.
+GROWING = {"epochs": ((10, 32), (10, 32), (3, 100), (3, 100), (3, 100)), "total_examples": 1_540}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unit", "lengths"), [("epochs", (2, 3, 5)), ("steps", (20, 23, 29))]
+)
+def test_where_batches_grow_a_length_ends_with_that_epoch_or_update(unit, lengths):
+    """The third epoch begins after 640 examples, the fourth after 940, and the training ends after 1 540."""
+    first, second, end = lengths
+    drops = {"boundaries_and_scales": ((first, 0.1), (second, 0.1))}
+    found = at(
+        (608, 640, 840, 940),
+        GROWING,
+        name="piecewise_constant_schedule",
+        arguments=drops,
+        unit=unit,
+    )
+    np.testing.assert_allclose(found, [1, 0.1, 0.1, 0.01], rtol=1e-6)
+    cosine = {"name": "cosine_decay_schedule", "unit": unit}
+    (last,) = at([1_540], GROWING, arguments={"decay_steps": end}, **cosine)
+    assert last < 1e-6
+    # A line from the end of the second epoch to that of the third.
+    line = {"end_value": 0.0, "transition_begin": first, "transition_steps": second - first}  # fmt: skip
+    found = at(
+        (640, 740, 940), GROWING, name="linear_schedule", arguments=line, unit=unit
+    )
+    np.testing.assert_allclose(found, [1, 2 / 3, 0], rtol=1e-5)
+    ramp = at((608, 908), GROWING, warmup=second, unit=unit)
+    np.testing.assert_allclose(ramp, [640 / 940, 1], rtol=1e-6)
+    too_long = schedules.errors(config.Schedule(warmup=end + 1, unit=unit), **GROWING)
+    assert too_long["schedule.warmup"].startswith(f"must be at most {end} {unit}, the")
+
+
 def test_no_update_of_the_warm_up_stands_still_and_the_last_is_at_full_rate():
     found = at([32 * step for step in range(6)], warmup=4, unit="steps")
     np.testing.assert_allclose(found, [0.25, 0.5, 0.75, 1, 1, 1])
@@ -140,7 +174,7 @@ def test_no_update_of_the_warm_up_stands_still_and_the_last_is_at_full_rate():
 
 def test_a_factor_is_the_same_for_the_same_examples_at_another_batch_size():
     settings = {"name": "cosine_decay_schedule", "unit": "epochs"}
-    other = {**TRAINING, "batch_size": 160}
+    other = {**TRAINING, "epochs": 20 * ((2, 160),)}
     positions = epochs(0, 4, 9, 20)
     np.testing.assert_array_equal(
         at(positions, **settings), at(positions, other, **settings)
@@ -150,7 +184,7 @@ def test_a_factor_is_the_same_for_the_same_examples_at_another_batch_size():
 def test_jumps_come_at_their_update_in_a_training_of_many_examples():
     """Beyond 2^24 examples, where float32 no longer holds every whole number."""
     size, epoch = 127, 127 * 10_087
-    training = {"batch_size": size, "examples_per_epoch": epoch, "total_examples": 90 * epoch}  # fmt: skip
+    training = {"epochs": ((10_087, size),) * 90, "total_examples": 90 * epoch}  # fmt: skip
     settings = {
         "name": "piecewise_constant_schedule",
         "arguments": {"boundaries_and_scales": ((31, 0.1), (61, 0.1), (83, 0.1))},
