@@ -115,7 +115,12 @@ def _is_mean_and_deviation(pair: Any) -> bool:
     return (
         isinstance(pair, tuple | list)
         and len(pair) == 2
-        and all(
-            isinstance(number, int | float) and math.isfinite(number) for number in pair
-        )
+        and all(isinstance(number, int | float) and _finite(number) for number in pair)
     )
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer above all floats
+        return False

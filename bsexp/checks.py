@@ -1,6 +1,6 @@
 """What is wrong with a configuration whose fields are each well-formed: unknown names, numbers that do not fit each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bsexp import bounds, config, conversion, counts, rates
@@ -100,12 +100,26 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
             errors.append(
                 "config.measure.along.probes=path: measures pairs, and no point along training has a partner"
             )
+    errors += _check_hessian(study.measure)
     path = study.measure.path
     if path.first >= path.last:
         errors.append(
             f"config.measure.path.last={path.last}: must be above config.measure.path.first={path.first}"
         )
     return errors
+
+
+def _check_hessian(measure: config.Measure) -> Iterator[str]:
+    chosen = measure.hessian
+    if chosen.eigenvalues > chosen.lanczos_iterations:
+        yield (
+            f"config.measure.hessian.eigenvalues={chosen.eigenvalues}: must be at most "
+            f"config.measure.hessian.lanczos_iterations={chosen.lanczos_iterations}"
+        )
+    if chosen.preconditioned and "batch" not in measure.modes:
+        yield (
+            "config.measure.hessian.preconditioned=True: is measured in mode batch, and config.measure.modes has it not"
+        )
 
 
 def _check_start(

@@ -90,6 +90,15 @@ def test_a_group_can_be_added_from_outside():
     }
 
 
+def test_what_no_mode_measures_is_told():
+    found = errors(
+        ("measure.hessian.preconditioned", "True"), ("measure.modes", "('running',)")
+    )
+    assert found == [
+        "config.measure.hessian.preconditioned=True: is measured in mode batch, and config.measure.modes has it not"
+    ]
+
+
 def test_a_group_whose_name_differs_in_case_alone_is_no_new_group():
     assert errors(("groups.lb.batch.size", "3000")) == [
         "config.groups.lb.batch.size=3000: no such group; did you mean LB?"
@@ -178,6 +187,8 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("first_seed", "4294967296", "config.first_seed=4294967296: must be at most 2147483647"),
         ("first_seed", "2147483646", "config.first_seed=2147483646: with config.seeds=3 the last seed would be above 2,147,483,647"),
         ("reference.values", "{'XB': {}}", "config.reference.values=XB: unknown group"),
+        ("measure.hessian.eigenvalues", "50", "config.measure.hessian.eigenvalues=50: must be at most config.measure.hessian.lanczos_iterations=40"),
+        ("reference.values", "{'SB': {'test_accuracy': (1" + 400 * "0" + ", 1)}}", "config.reference.values: must hold (mean, standard deviation)"),
         ("reference.values", "{'SB': {'test_accuracy': 0.98}}", "config.reference.values: must hold (mean, standard deviation)"),
         ("groups", "5", "config.groups=5: must be a mapping"),
     ],

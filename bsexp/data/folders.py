@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from bsexp import bounds
+
 INFO_FILE = "dataset_info.json"
 FEATURES_FILE = "features.json"
 NAME_SYNTAX = re.compile(r"(?P<path>\w[\w.+-]*(/\w[\w.+-]*)?)(:(?P<version>[\d.*]+))?")
@@ -17,10 +19,19 @@ class DatasetNotFoundError(ValueError):
 
 
 def resolve_dir(data_dir: str) -> Path:
-    """Return the folder of the data sets: ``data_dir``, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    """Return the folder of the data sets: ``data_dir``, else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Raises:
+        bounds.FieldError: it begins with a home that nobody knows.
+    """
+    named = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        raise bounds.FieldError(
+            "data.dir",
+            f"config.data.dir: {named} cannot be found ({error}); name a folder, or set TFDS_DATA_DIR",
+        ) from error
 
 
 def is_prepared(folder: Path) -> bool:

@@ -116,7 +116,7 @@ def _module(name: str) -> ModuleType:
     if not wanted or not attribute:
         raise ValueError("must be MODULE:NAME")
     try:
-        return importlib.import_module(wanted)
+        module = importlib.import_module(wanted)
     except ModuleNotFoundError as found:
         if found.name != wanted:
             raise ValueError(f"{wanted}: {found}") from found
@@ -127,6 +127,10 @@ def _module(name: str) -> ModuleType:
         raise ValueError(
             _said(found, Path(wanted.replace(".", "/") + ".py"))
         ) from found
+    # What is in the file is part of a run's name.
+    if getattr(module, "__file__", None) is None:
+        raise ValueError(f"{wanted} is in no file")
+    return module
 
 
 def _file(module: ModuleType) -> Path:

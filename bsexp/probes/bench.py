@@ -97,6 +97,9 @@ class Bench:
         data = getattr(self._data, split)
         order = np.random.default_rng(0).permutation(len(data))
         found = data.read(order[first : first + examples])
+        if not isinstance(data, sources.Split):
+            # What is streamed need not fit on a device: a chunk goes there when it is used.
+            return found.images, found.labels
         return jax.numpy.asarray(found.images), jax.numpy.asarray(found.labels)
 
     def evaluate(

@@ -1,5 +1,6 @@
 """Checkpoints that are checked: Orbax writes them, a SHA-256 of every leaf tells whether they came back whole."""
 
+import errno
 import hashlib
 import logging
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 _LOG = logging.getLogger(__name__)
+# What keeps a whole checkpoint from being read: too many open files, no memory, no permission.
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
 KEPT = 2  # the newest, and one to fall back on
 
 
@@ -107,7 +110,11 @@ class Checkpoints:
         name = self._folder / str(step)
         try:
             restored = self._manager.restore(step, args=arguments)
-        except Exception as error:  # noqa: BLE001 - each damage raises an error of another library's own
+        except (
+            Exception
+        ) as error:  # each damage raises an error of another library's own
+            if getattr(error, "errno", None) in _OF_THE_MACHINE:
+                raise
             _LOG.warning(
                 "checkpoint %s cannot be read (%s)", name, type(error).__name__
             )

@@ -171,6 +171,8 @@ class Streamed(Feed):
     ) -> None:
         members, self._columns = mesh_engine.held
         self._seeds = [seeds[member] for member in members]
+        # All processes must cut portions alike, whichever seeds they hold.
+        self._streamed = len(set(seeds))
         self._engine, self._training = mesh_engine, training
         self._divide, self._most, self._workers = divide, most, workers
         self._opened = contextlib.ExitStack()
@@ -186,7 +188,7 @@ class Streamed(Feed):
             self._open(updates)
         size = portion_updates(
             min(self._most, whole),
-            updates.batch * len(self._streams) * math.prod(self._training.image_shape),
+            updates.batch * self._streamed * math.prod(self._training.image_shape),
         )
         for first in range(updates.first, updates.last, size):
             last = min(first + size, updates.last)

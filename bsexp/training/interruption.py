@@ -53,7 +53,9 @@ class Deferred:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        if self.number is not None and kind is None:
+        # An error that is handled further out must not make the request forgotten.
+        handled = kind is None or issubclass(kind, Exception)
+        if self.number is not None and handled:
             signal.raise_signal(self.number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler

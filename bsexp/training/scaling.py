@@ -78,6 +78,10 @@ def _adam_sde(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
         raise ValueError(
             f"is a rule for {' and '.join(ADAMS)}, and {optimizer.name} moves otherwise; use linear or square_root"
         )
+    if optimizer.arguments.get("nesterov"):
+        raise ValueError(
+            "is a rule for Adam, and with nesterov it moves otherwise; use linear or square_root"
+        )
     # Twelve digits, since 1 - 100 (1 - 0.99) is not 0 but -9e-16 in double precision.
     betas = {
         name: round(1 - kappa * (1 - optim.argument(optimizer, name)), 12)

@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from bsexp import bounds
 from bsexp.data import cache, records, sources
 
 
@@ -90,6 +91,13 @@ def test_the_environment_names_the_folder(write_small, tmp_path, monkeypatch):
     write_small(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert_small(sources.load("dots", ""))
+
+
+def test_a_home_that_nobody_knows_is_told():
+    with pytest.raises(
+        bounds.FieldError, match=r"config\.data\.dir: ~nobody-here/data "
+    ):
+        sources.load("dots", "~nobody-here/data")
 
 
 def test_more_examples_than_are_read_at_once(write_small, tmp_path, monkeypatch):

@@ -160,6 +160,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(
     [
         ("nowhere_at_all:Network", "there is no module 'nowhere_at_all' in the"),
         ("bsexp.models.dense:F9", "bsexp.models.dense has no class or function 'F9'"),
+        ("sys:maxsize", "sys is in no file"),
         ("bsexp.models.dense:", "must be MODULE:NAME"),
         (":Network", "must be MODULE:NAME"),
     ],

@@ -1,3 +1,5 @@
+import errno
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,6 +65,21 @@ def test_values_with_another_digest_are_moved_aside_and_the_older_step_is_used(
         path.name for path in (folder.parent / "checkpoints-damaged").iterdir()
     ] == ["2-0"]
     assert not (folder / "2").exists()
+
+
+def test_a_whole_checkpoint_that_the_machine_cannot_read_now_stays(folder, monkeypatch):
+    saved(folder, 1)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with checkpoint.Checkpoints(folder) as checkpoints:
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._manager, "restore", refuse)
+            with pytest.raises(OSError, match="too many open files"):
+                checkpoints.restore(state(0))
+        assert checkpoints.restore(state(0))["step"] == 1
+    assert not (folder.parent / "checkpoints-damaged").exists()
 
 
 def test_a_state_of_another_shape_is_not_taken(folder):

@@ -83,6 +83,9 @@ def test_the_rule_for_adam_refuses_what_only_takes_adams_arguments():
             config.Optimizer(name=name), config.Scaling("adam_sde", 100), 200
         )
         assert f"and {name} moves otherwise" in found
+    nesterov = config.Optimizer(arguments={"nesterov": True})
+    found = scaling.error(nesterov, config.Scaling("adam_sde", 100), 200)
+    assert "with nesterov it moves otherwise" in found
 
 
 def test_what_stands_under_the_root_scales_with_its_square():
