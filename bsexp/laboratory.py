@@ -79,12 +79,12 @@ class Laboratory:
         seeds = ", ".join(str(each.seed) for each in cohort)
         work = sum(workshop.training_work(self._plan, each) for each in cohort)
         self._progress.begin(f"train {run.group} seed {seeds}", work)
-        job = self._workshop.job(cohort, layout)
         for each in cohort:
             self._folder.open_run(each, evidence)
             self._folder.set_status(each, "training")
-        self._line.tell(train=[each.name for each in cohort], layout=layout)
         try:
+            job = self._workshop.job(cohort, layout)
+            self._line.tell(train=[each.name for each in cohort], layout=layout)
             with processes.together():
                 ends = loop.train(job)
         except interruption.Interrupted as error:
@@ -198,15 +198,24 @@ class Laboratory:
     def measure(
         self, run: config.Run, point: task.Point, missing: list[items.Item]
     ) -> None:
-        """Make measurements of one run, point by point; a pair whose baseline diverged is left out."""
-        try:
-            for epoch, listed in itertools.groupby(missing, lambda item: item.epoch):
+        """Make measurements of one run, point by point; one that cannot be made is told when the others are there.
+
+        A pair whose baseline diverged is left out.
+        """
+        failures: list[Exception] = []
+        for epoch, listed in itertools.groupby(missing, lambda item: item.epoch):
+            try:
                 here = point if epoch is None else self._workshop.after(run, epoch)
-                for item in listed:
+            except loop.MissingWeightsError as error:
+                failures.append(error)
+                continue
+            for item in listed:
+                try:
                     self._measure(item, here)
-        except (_MeasuringError, loop.MissingWeightsError) as error:
-            # This run cannot be measured further; the others go on.
-            self._folder.set_status(run, "failed", reason=str(error))
+                except _MeasuringError as error:
+                    failures.append(error)
+        if failures:
+            self._folder.set_status(run, "failed", reason=str(failures[0]))
             return
         # Only its weights are needed later, as a pair's baseline.
         self._points[run.name] = point._replace(

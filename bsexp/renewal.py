@@ -1,5 +1,6 @@
 """Which runs of a study must be computed again: their weights are gone, or were passed by, and are needed."""
 
+import itertools
 from collections.abc import Mapping
 
 from bsexp import config, items, results
@@ -97,6 +98,6 @@ def _forget(place: Workdir, item: items.Item) -> None:
 
 def _set_aside(place: Workdir, run: config.Run) -> str:
     folder = place.run_folder(run)
-    number = len(list(folder.parent.glob(f"{folder.name}.before-*")))
-    target = folder.rename(folder.with_name(f"{folder.name}.before-{number}"))
+    names = (folder.with_name(f"{folder.name}.before-{i}") for i in itertools.count())
+    target = folder.rename(next(name for name in names if not name.exists()))
     return f"{run.name}: weights that are needed are not here any more; it is computed again, the old results are in {target}"

@@ -225,7 +225,12 @@ class Workdir:
         """Call runs done that lack nothing: one may have been killed before it said so, or was asked for more then."""
         for run in self._runs:
             status = self.status(run)
-            if status.get("state") in UNSETTLED:
+            if status.get("state") == "failed":
+                # It diverged, or could not be measured in a way that is asked for no more.
+                settled = bool(results.measurements(self.run_folder(run)))
+            else:
+                settled = status.get("state") in UNSETTLED
+            if settled:
                 status.pop("reason", None)  # of what stopped it
                 state = {**status, "state": "done"}
                 results.write_json(self.run_folder(run) / "status.json", state)

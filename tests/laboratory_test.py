@@ -97,7 +97,7 @@ def computed(plan, folder):
     return code, said.getvalue(), states, found
 
 
-def test_a_run_that_cannot_be_measured_further_fails_alone(
+def test_a_run_that_lacks_a_measurement_has_the_others_and_fails_alone(
     mnist_dir, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(models.NETWORKS, "plain", {"paper": Plain})
@@ -105,7 +105,7 @@ def test_a_run_that_cannot_be_measured_further_fails_alone(
         mnist_dir,
         groups={"plain": {"model": {"name": "plain"}}, "normalised": {}},
         measure={
-            "probes": ("evaluation", "invariance"),
+            "probes": ("invariance", "evaluation"),
             "modes": ("batch",),
             "statistics_batch": 200,
             "invariance": {"doublings": 1},
@@ -129,9 +129,14 @@ def test_a_run_that_cannot_be_measured_further_fails_alone(
         results.read_json(found[group] / "measurements.json")["measurements"]
         for group in ("plain", "normalised")
     )
-    assert "evaluation/batch" in kept, "what was measured before is not lost"
+    assert kept.keys() == {"evaluation/batch"}, "what can be measured is"
     assert states["normalised"]["state"] == "done"
     assert {"invariance/1", "invariance/2"} <= whole.keys()
+    less = {**chosen, "measure": {**chosen["measure"], "probes": ("evaluation",)}}
+    plan = door.open_study(less, [], study.catalogue())
+    code, _, states, _ = computed(plan, tmp_path / "study")
+    assert code == 0
+    assert states["plain"]["state"] == "done", "asked for less, it lacks nothing"
 
 
 def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(

@@ -279,6 +279,18 @@ def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
     assert missing == [("SB", "point"), ("LB", "pair")]
 
 
+def test_a_run_is_set_aside_under_the_first_name_that_is_free(tmp_path):
+    (run, *_), here = plan().runs, place(tmp_path)
+    folder = here.run_folder(run)
+    for number, there in ((0, {1}), (2, {0, 1})):
+        here.open_run(run, ENVIRONMENT)
+        for each in there:
+            other = folder.with_name(f"{folder.name}.before-{each}")
+            other.mkdir(exist_ok=True)
+            (other / "kept").touch()
+        assert renewal._set_aside(here, run).endswith(f".before-{number}")
+
+
 def test_a_run_with_its_weights_is_only_measured(tmp_path):
     here, wanted = place(tmp_path), items.plan_items(plan(), at_the_end)
     measure_everything(here, wanted)
