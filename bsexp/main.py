@@ -12,14 +12,13 @@ from rich.console import Console
 from bsexp import bounds, command, door, huge_pages
 from bsexp.training import interruption
 
-LOG_WIDTH = 140
+LOG_WIDTH = 140  # a log has none of its own, and eighty columns break the table's rows
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 1 where a run failed, 2 for bad input, 128 + signal."""
     # Third-party libraries report their own doings at level INFO.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    # A log has no width of its own: eighty columns would break the table's rows.
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         asked = command.parse(words)
@@ -49,13 +48,13 @@ def _study(asked: command.Command, words: Sequence[str], console: Console) -> in
     if "studies" in settings:
         start = functools.partial(collection.lead, settings, asked, folder, console)
         return _until_stopped(start, console)
-    plan = door.open_study(settings, asked.overrides, study.catalogue())
+    with processes.at_the_door():
+        plan = door.open_study(settings, asked.overrides, study.catalogue())
+    if asked.dry_run and processes.leads():
+        dry_run.show(plan, folder, console)
+    elif asked.print_config and processes.leads():
+        command.print_config(plan, console)
     if asked.dry_run or asked.print_config:
-        if processes.leads():
-            if asked.dry_run:
-                dry_run.show(plan, folder, console)
-            else:
-                command.print_config(plan, console)
         return 0
     name = asked.experiment.stem
     if processes.leads():

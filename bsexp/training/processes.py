@@ -23,6 +23,7 @@ from bsexp import bounds
 from bsexp.training import footprint, interruption
 
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
+REFUSED = 5_000  # milliseconds for the others to find what is wrong, too
 
 
 def launcher(variables: Mapping[str, str]) -> str:
@@ -80,6 +81,25 @@ def join(place: tuple[str, int, int] | None) -> None:
 def leads() -> bool:
     """Say whether this process is the one that runs the study."""
     return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def at_the_door() -> Iterator[None]:
+    """End this process with exit code 2 where it is one of several and its configuration is refused; alone, raise as ever.
+
+    Where all are refused they end together; otherwise the others see that this one is gone, instead of waiting for it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if jax.process_count() == 1:
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        # A barrier that not all reach raises an error; without any the first to go would abort the others' own messages.
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            global_state.client.wait_at_barrier("bsexp_refused", REFUSED)
+        os._exit(2)
 
 
 @contextlib.contextmanager

@@ -42,12 +42,16 @@ def address():
 
 
 @contextlib.contextmanager
-def started(mnist_dir, folder, *words, number, devices):
-    """Start a study in a number of processes, each with as many devices; none is left behind."""
+def started(mnist_dir, folder, *words, number, devices, last=()):
+    """Start a study in a number of processes, each with as many devices; none is left behind.
+
+    The last one has words of its own.
+    """
     place = f"--coordinator={address()}", f"--processes={number}"
     began = []
     for i in range(number):
         several = [*place, f"--process={i}"] if number > 1 else []
+        several += last if i == number - 1 else ()
         began.append(
             subprocess.Popen(
                 [
@@ -117,6 +121,27 @@ def test_a_launcher_that_does_not_say_where_the_others_are_is_told(
     assert process.stderr.splitlines()[-1].startswith(
         "--coordinator: the processes did not find each other: coordinator"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("both", [False, True])
+def test_a_process_that_cannot_begin_says_why_and_none_waits_for_it(
+    mnist_dir, tmp_path, both
+):
+    """A data set that one machine lacks, say; JAX's own end would keep both for minutes, and abort them."""
+    wrong = ("--config.optimizer.name=adm",)
+    words = {"last": wrong} if not both else {}
+    with started(
+        mnist_dir, tmp_path, *(wrong if both else ()), number=2, devices=1, **words
+    ) as began:
+        codes, _, errors = finished(began)
+    said = "config.optimizer.name=adm: unknown optimizer; did you mean adam?"
+    assert codes == ([2, 2] if both else [1, 2]), errors
+    for error in errors if both else errors[1:]:
+        assert error.startswith(said)
+        assert error.count("\n") == 1
+    if not both:
+        assert "another process has failed or is gone" in errors[0]
 
 
 @pytest.fixture(scope="module")
