@@ -330,8 +330,7 @@ RATED = dataclasses.replace(
     schedules=schedules.catalogue(),
     schedule_errors=lambda base, size, examples: schedules.errors(
         base.schedule,
-        batch_size=size,
-        examples_per_epoch=examples,
+        epochs=base.train.epochs * ((examples // size, size),),
         total_examples=examples * base.train.epochs,
     ),
     rules=tuple(scaling.RULES),

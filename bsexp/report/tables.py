@@ -76,7 +76,7 @@ def print_table(summary: Mapping[str, Any], console: Console) -> None:
         if has_paper(summary, name):
             table.add_column("paper", justify="right", style="dim")
     for pair in summary["pairs"]:
-        table.add_column(Text(pair), justify="right")
+        table.add_column(Text(f"{pair} by seed"), justify="right")
     listed = rows(summary)
     for row, following in itertools.zip_longest(listed, listed[1:]):
         table.add_row(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +53,7 @@ def test_each_form_is_the_convolution_with_its_derivatives(
 ):
     inputs, kernel, *tangents = random(*shapes)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def derivatives(form):
         def function(inputs, kernel):
             return form(inputs, kernel, stride, padding)

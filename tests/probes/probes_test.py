@@ -386,6 +386,8 @@ def test_of_examples_on_disk_only_those_that_are_measured_are_read(mnist_dir):
     found = [each.chunks("train", 150, "batch") for each in benches]
     jax.tree.map(np.testing.assert_array_equal, *found)
     assert read == [150]
+    held = {isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found[1])}
+    assert held == {False}, "none of them stays on the device"
 
 
 def test_without_second_moments_there_is_no_preconditioned_eigenvalue(data, points):

@@ -63,9 +63,10 @@ def difference_from_the_plain_loop(make_job, folder, mnist, seed):
     transformation = optax.sgd(0.01)
     optimizer_state = transformation.init(parameters)
 
+    @jax.jit
     @functools.partial(jax.grad, has_aux=True)
     def gradient_of(p, statistics, inputs, labels):
-        logits, moved = jobs.network().train(
+        logits, moved = jobs.narrow().train(
             p, statistics, inputs, None, normalisation.whole(128)
         )
         return optax.softmax_cross_entropy_with_integer_labels(
@@ -130,7 +131,7 @@ def test_each_epoch_has_a_row_with_exact_test_numbers(finished, mnist):
     ]
     test = jobs.first(mnist.test, jobs.TEST_EXAMPLES)
     images, labels = test.images / 255, test.labels
-    logits = jobs.network().apply(state.parameters, state.statistics, images, "running")
+    logits = jobs.narrow().apply(state.parameters, state.statistics, images, "running")
     expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     np.testing.assert_allclose(found[-1]["test_loss"], expected, rtol=1e-5)
     assert (
@@ -313,9 +314,16 @@ def test_a_ctrl_c_that_nobody_acted_upon_comes_back_and_one_that_was_acted_upon_
             ctrl_c()
             raise interruption.Interrupted(stop.number)
 
+    def failed():
+        with interruption.Deferred():
+            ctrl_c()
+            raise ValueError("of one run, which others survive")
+
     with pytest.raises(KeyboardInterrupt):
         ignored()
     assert left == ["inner"]
+    with pytest.raises(KeyboardInterrupt):
+        failed()
     with pytest.raises(interruption.Interrupted):
         told()
 

@@ -25,12 +25,17 @@ def loss(parameters):
 
 def trained(optimizer, steps=20, factor=lambda _: 1.0):
     built = optim.build(optimizer)
+
+    @jax.jit
+    def update(parameters, state, factor):
+        updates, state = built.update(
+            jax.grad(loss)(parameters), state, parameters, factor
+        )
+        return optax.apply_updates(parameters, updates), state
+
     parameters, state = START, built.init(START, optim.rates(optimizer))
     for step in range(steps):
-        updates, state = built.update(
-            jax.grad(loss)(parameters), state, parameters, factor(step)
-        )
-        parameters = optax.apply_updates(parameters, updates)
+        parameters, state = update(parameters, state, factor(step))
     return parameters
 
 
@@ -38,10 +43,14 @@ slope = jax.grad(loss)
 
 
 def trained_by(transformation, steps=20, gradient=slope):
+    @jax.jit
+    def update(parameters, state):
+        updates, state = transformation.update(gradient(parameters), state, parameters)
+        return optax.apply_updates(parameters, updates), state
+
     parameters, state = START, transformation.init(START)
     for _ in range(steps):
-        updates, state = transformation.update(gradient(parameters), state, parameters)
-        parameters = optax.apply_updates(parameters, updates)
+        parameters, state = update(parameters, state)
     return parameters
 
 
