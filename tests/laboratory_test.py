@@ -97,6 +97,7 @@ def computed(plan, folder):
     return code, said.getvalue(), states, found
 
 
+@pytest.mark.slow
 def test_a_run_that_lacks_a_measurement_has_the_others_and_fails_alone(
     mnist_dir, tmp_path, monkeypatch
 ):
