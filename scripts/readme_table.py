@@ -120,11 +120,14 @@ def quotation() -> str:
         f"{environment['cpu']}, {environment['cores']} cores, jax {environment['packages']['jax']}, "
         f"{minutes:.0f} minutes in all; `{study['command']}`"
     )
+    lengths = (
+        f"Mean ± standard deviation over n seeds, after {_epochs(study)} epochs: the quick study. The table at the top has "
+        "longer training and more seeds; trained less, SB is sharper and ahead by less."
+    )
     parts = [
         summary["answer"],
         _table(summary),
-        f"Mean ± standard deviation over n seeds, after {_epochs(study)} epochs: the quick study. The table at the top has "
-        f"longer training and more seeds; trained less, SB is sharper and ahead by less. {where}.",
+        f"{lengths} {where}.",
         _on_all_examples(),
     ]
     return "\n" + "\n\n".join(parts) + "\n\n"
