@@ -116,10 +116,6 @@ def _check_hessian(measure: config.Measure) -> Iterator[str]:
             f"config.measure.hessian.eigenvalues={chosen.eigenvalues}: must be at most "
             f"config.measure.hessian.lanczos_iterations={chosen.lanczos_iterations}"
         )
-    if chosen.preconditioned and "batch" not in measure.modes:
-        yield (
-            "config.measure.hessian.preconditioned=True: is measured in mode batch, and config.measure.modes has it not"
-        )
 
 
 def _check_start(

@@ -90,15 +90,6 @@ def test_a_group_can_be_added_from_outside():
     }
 
 
-def test_what_no_mode_measures_is_told():
-    found = errors(
-        ("measure.hessian.preconditioned", "True"), ("measure.modes", "('running',)")
-    )
-    assert found == [
-        "config.measure.hessian.preconditioned=True: is measured in mode batch, and config.measure.modes has it not"
-    ]
-
-
 def test_a_group_whose_name_differs_in_case_alone_is_no_new_group():
     assert errors(("groups.lb.batch.size", "3000")) == [
         "config.groups.lb.batch.size=3000: no such group; did you mean LB?"
