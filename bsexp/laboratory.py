@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -202,18 +203,12 @@ class Laboratory:
 
         A pair whose baseline diverged is left out.
         """
-        failures: list[Exception] = []
-        for epoch, listed in itertools.groupby(missing, lambda item: item.epoch):
-            try:
-                here = point if epoch is None else self._workshop.after(run, epoch)
-            except loop.MissingWeightsError as error:
-                failures.append(error)
-                continue
-            for item in listed:
-                try:
-                    self._measure(item, here)
-                except _MeasuringError as error:
-                    failures.append(error)
+        by_epoch = itertools.groupby(missing, lambda item: item.epoch)
+        failures = [
+            error
+            for epoch, listed in by_epoch
+            for error in self._measure_at(run, epoch, point, listed)
+        ]
         if failures:
             self._folder.set_status(run, "failed", reason=str(failures[0]))
             return
@@ -222,6 +217,25 @@ class Laboratory:
             start=None, preconditioner=None, descent=None
         )
         self._folder.set_status(run, "done", **self._target(run))
+
+    def _measure_at(
+        self,
+        run: config.Run,
+        epoch: int | None,
+        end: task.Point,
+        listed: Iterable[items.Item],
+    ) -> Iterator[Exception]:
+        """Make the measurements of one point, of the end where there is no epoch; yield why one cannot be made."""
+        try:
+            point = end if epoch is None else self._workshop.after(run, epoch)
+        except loop.MissingWeightsError as error:
+            yield error
+            return
+        for item in listed:
+            try:
+                self._measure(item, point)
+            except _MeasuringError as error:
+                yield error
 
     def _measure(self, item: items.Item, point: task.Point) -> None:
         baseline = item.baseline and self._points.get(item.baseline.name)

@@ -225,15 +225,13 @@ class Workdir:
         """Call runs done that lack nothing: one may have been killed before it said so, or was asked for more then."""
         for run in self._runs:
             status = self.status(run)
-            if status.get("state") == "failed":
-                # It diverged, or could not be measured in a way that is asked for no more.
-                settled = bool(results.measurements(self.run_folder(run)))
-            else:
-                settled = status.get("state") in UNSETTLED
-            if settled:
+            state = status.get("state")
+            # One that failed and has measurements lacked some that are asked for no more; without any it diverged.
+            measured = state == "failed" and results.measurements(self.run_folder(run))
+            if state in UNSETTLED or measured:
                 status.pop("reason", None)  # of what stopped it
-                state = {**status, "state": "done"}
-                results.write_json(self.run_folder(run) / "status.json", state)
+                done = {**status, "state": "done"}
+                results.write_json(self.run_folder(run) / "status.json", done)
 
     def _write_study(self, **times: str | None) -> None:
         self._old = {**self._new, **times}

@@ -163,7 +163,7 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
 def lengths(members: Sequence[Member]) -> dict[str, str]:
     """Say how long and from how many seeds each network of the paper was trained here."""
     return {
-        each.network: f"{_epochs(each.study)}, {_seeds(each.study)}"
+        each.network: f"{_epochs(each.study)}, {_counted(_seeds(each.study))}"
         for each in members
         if each.network and each.study
     }
@@ -174,9 +174,12 @@ def _epochs(study: folder.Study) -> str:
     return f"{train.get('epochs', 'an unknown number of')} epochs"
 
 
-def _seeds(study: folder.Study) -> str:
-    seeds = len({run.seed for run in study.runs})
+def _counted(seeds: int) -> str:
     return f"{seeds} seed{'' if seeds == 1 else 's'}"
+
+
+def _seeds(study: folder.Study) -> int:
+    return len({run.seed for run in study.runs})
 
 
 def _modes(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
@@ -269,8 +272,7 @@ def _subject(study: folder.Study) -> str:
     network, data = (
         section(settings, key).get("name", "unknown") for key in ("model", "data")
     )
-    seeds = len({run.seed for run in study.runs})
-    return f"{network} on {data}, n = {seeds}"
+    return f"{network} on {data}, n = {_seeds(study)}"
 
 
 def _facts(member: Member) -> Iterator[tuple[str, str]]:
