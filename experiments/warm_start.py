@@ -5,7 +5,7 @@ Generalization Gap and Sharp Minima", ICLR 2017, arXiv:1609.04836, Figure 5: the
 continued by 100 large-batch ones; test accuracy and sharpness against the number of small-batch epochs.
 
 F1 on MNIST with ADAM, learning rate 1e-3: small batches (SB, 256) for 40 epochs; after 0, 1, 2, 5, 10, 20 and 40 of them, large
-batches (10 % of the training set) go on for 20 epochs, as LB00 ... LB40. Weights and batch norm's averages are taken
+batches (10 % of the training set) go on for 40 epochs, as LB00 ... LB40. Weights and batch norm's averages are taken
 over; ADAM begins anew, since its moments would be those of another noise. LB00 is LB with a random start. The paper shows
 F2 and C1, and does not say what became of ADAM's moments.
 
@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.source = "Keskar et al. 2017, arXiv:1609.04836, Figure 5: F1 on mnist"
     warm = {
         "batch": {"size": "10%"},
-        "train": {"epochs": 1 if arg else 20},
+        "train": {"epochs": 1 if arg else 40},
     }
     config.groups = {
         "SB": {"batch": {"size": 256}, "train": {"epochs": epochs[-1]}},
@@ -38,6 +38,7 @@ def get_config(arg: str = "") -> ConfigDict:
         },
     }
     config.compare = ("SB", "LB00")
+    config.seeds = 5
     config.measure = {
         "probes": ("evaluation", "distance", "sharpness"),
         "sharpness": {
