@@ -84,10 +84,15 @@ def show(plan: door.Plan, folder: Path, console: Console) -> None:
         table.add_row(run.name, *cells, *told)
     console.print(table)
     devices = len(jax.devices())
-    console.print(
+    lack = (
         f"About {progress.clock(total)} for what {folder} lacks, at the rate of an update of each network and batch size (at "
-        f"most {TIMED_EXAMPLES}), timed on one device now; compilation comes on top. The mesh is runs side by side x devices "
-        f"that share a batch; there {'is 1 device' if devices == 1 else f'are {devices} devices'}.",
+        f"most {TIMED_EXAMPLES}), timed on one device now; compilation comes on top."
+        if missing
+        else f"{folder} lacks nothing."
+    )
+    console.print(
+        f"{lack} The mesh is runs side by side x devices that share a batch; "
+        f"there {'is 1 device' if devices == 1 else f'are {devices} devices'}.",
         highlight=False,
         soft_wrap=True,
     )

@@ -18,7 +18,6 @@ from bsexp.training import (
     processes,
     recipe,
     step,
-    stopping,
 )
 
 
@@ -168,15 +167,6 @@ class Laboratory:
                     loop.train(self._workshop.job(cohort, layout))
         return message["end"]
 
-    def _target(self, run: config.Run) -> dict[str, Any]:
-        """Return when a run reached its target, None where it did not; nothing where it had none."""
-        if not run.base.train.target:
-            return {}
-        rows = results.read_rows(self._folder.weights_folder(run) / results.CURVES)
-        row = stopping.target(rows, run.base.train)
-        when = ("epoch", "step", "examples", "seconds")
-        return {"target": row and {name: row[name] for name in when}}
-
     def _out_of_memory(self, run: config.Run, layout: mesh.Layout) -> str:
         """Say which microbatch would fit; the batch size is never changed."""
         limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
@@ -193,7 +183,7 @@ class Laboratory:
         self._points[run.name] = None
 
     def _keep(self, run: config.Run, end: step.State) -> None:
-        self._folder.set_status(run, "trained", **self._target(run))
+        self._folder.set_status(run, "trained")
         self._points[run.name] = self._workshop.point(run, end)
 
     def measure(
@@ -216,7 +206,7 @@ class Laboratory:
         self._points[run.name] = point._replace(
             start=None, preconditioner=None, descent=None
         )
-        self._folder.set_status(run, "done", **self._target(run))
+        self._folder.set_status(run, "done")
 
     def _measure_at(
         self,

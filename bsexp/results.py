@@ -24,7 +24,7 @@ SCHEMA = 1
 CURVES = "metrics.jsonl"  # a row an epoch
 SNAPSHOTS = "snapshots"  # states to be measured, by the number of epochs before them
 COLLECTION = "collection.json"
-_ENDED = ("trained", "done")  # states of a run that was trained to its end
+ENDED = ("trained", "done")  # states of a run that was trained to its end
 
 
 class BrokenFileError(ValueError):
@@ -182,7 +182,7 @@ def _numbers(folder: Path) -> list[int]:
 def end(folder: Path) -> float:
     """Return the epochs that a run which was trained to its end has; infinity for one that may go on."""
     rows, status = read_rows(folder / CURVES), folder / "status.json"
-    ended = status.exists() and read_json(status, "state")["state"] in _ENDED
+    ended = status.exists() and read_json(status, "state")["state"] in ENDED
     return rows[-1]["epoch"] if ended and rows else math.inf
 
 
@@ -201,7 +201,7 @@ def finished_run(path: str | os.PathLike) -> dict[str, Any]:
             "no run is there; a run is a folder such as results/<study>/runs/<name>"
         )
     state = read_json(folder / "status.json", "state")["state"]
-    if state not in _ENDED:
+    if state not in ENDED:
         raise ValueError(f"the run has not finished; its state is {state}")
     if not has_weights(folder):
         raise ValueError(

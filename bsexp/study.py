@@ -23,7 +23,7 @@ from bsexp import (
     workshop,
 )
 from bsexp.catalogue import Catalogue
-from bsexp.data import examples, sources
+from bsexp.data import augmentation, examples, sources
 from bsexp.probes import task
 from bsexp.report import curvature, tables
 from bsexp.training import optim, processes, recipe, scaling, schedules, timeline
@@ -70,15 +70,26 @@ def _model_error(base: config.Base) -> str:
 
 
 def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
-    errors = recipe.errors(base, size, number)
-    changed = [name for name, value in vars(base.augmentation).items() if value]
+    return recipe.errors(base, size, number) | _augmentation_errors(base)
+
+
+def _augmentation_errors(base: config.Base) -> dict[str, str]:
+    settings = base.augmentation
+    changed = [name for name, value in vars(settings).items() if value]
     data = _described(base) if changed else None
-    if data is not None and len(data.image_shape) != 3:
-        errors |= {
+    if data is None:
+        return {}
+    if len(shape := data.image_shape) != 3:
+        return {
             f"augmentation.{name}": f"{base.data.name} holds vectors, not images"
             for name in changed
         }
-    return errors
+    if settings.shift and not any(augmentation.shift_limits(settings.shift, shape)):
+        pixels = " x ".join(map(str, shape[:2]))
+        return {
+            "augmentation.shift": f"is less than a pixel of {base.data.name}'s {pixels}"
+        }
+    return {}
 
 
 def wanted(

@@ -13,6 +13,7 @@ from typing import Any
 import bsexp
 from bsexp import config, door, items, results
 from bsexp.probes import task
+from bsexp.training import stopping
 
 # What this module reads of study.json.
 STUDY_KEYS = ("config", "runs", "started", "finished")
@@ -228,10 +229,22 @@ class Workdir:
             state = status.get("state")
             # One that failed and has measurements lacked some that are asked for no more; without any it diverged.
             measured = state == "failed" and results.measurements(self.run_folder(run))
-            if state in UNSETTLED or measured:
-                status.pop("reason", None)  # of what stopped it
-                done = {**status, "state": "done"}
-                results.write_json(self.run_folder(run) / "status.json", done)
+            if state in (*UNSETTLED, "done") or measured:
+                # What stopped it is past, and the target may have become another one.
+                old = ("reason", "target")
+                kept = {key: status[key] for key in status if key not in old}
+                done = {**kept, "state": "done", **self._target(run)}
+                if done != status:
+                    results.write_json(self.run_folder(run) / "status.json", done)
+
+    def _target(self, run: config.Run) -> dict[str, Any]:
+        """Return when a run reached its target, None where it did not; nothing where it had none."""
+        if not run.base.train.target:
+            return {}
+        rows = results.read_rows(self.weights_folder(run) / results.CURVES)
+        row = stopping.target(rows, run.base.train)
+        when = ("epoch", "step", "examples", "seconds")
+        return {"target": row and {name: row[name] for name in when}}
 
     def _write_study(self, **times: str | None) -> None:
         self._old = {**self._new, **times}
@@ -273,10 +286,11 @@ class Workdir:
             )
 
     def set_status(self, run: config.Run, state: str, **more: Any) -> None:
-        """Write status.json: training, trained, done, interrupted or failed."""
+        """Write status.json: training, trained, done, interrupted or failed; when it reached its target once it is trained."""
+        reached = self._target(run) if state in results.ENDED else {}
         results.write_json(
             self.run_folder(run) / "status.json",
-            {"state": state, "time": now(), **more},
+            {"state": state, "time": now(), **more, **reached},
         )
 
     def status(self, run: config.Run) -> dict[str, Any]:

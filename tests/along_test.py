@@ -1,9 +1,7 @@
 """Measuring along training, from the configuration to the report, against runs that end at the same epochs."""
 
-import io
-
 import pytest
-from rich.console import Console
+import studies
 
 from bsexp import door, results, study
 
@@ -33,9 +31,7 @@ def settings(mnist_dir, epochs, **measure):
 def computed(chosen, folder):
     """Compute a study, and return its exit code and what it said."""
     plan = door.open_study(chosen, [], study.catalogue())
-    said = io.StringIO()
-    code = study.lead(plan, "test", "command", folder, Console(file=said, width=200))
-    return code, said.getvalue()
+    return studies.computed(plan, folder)
 
 
 def along(*epochs):

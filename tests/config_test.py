@@ -39,6 +39,14 @@ def test_what_only_moves_or_speeds_a_run_does_not_enter_the_hash():
     assert dataclasses.replace(run(), group="LB").name == run().name
 
 
+def test_a_target_enters_the_hash_only_where_training_ends_at_it():
+    aims = [{"target": 0.9}, {"target": 0.1, "target_metric": "test_loss"}]
+    read = {run(train=config.Train(**each)).name for each in aims}
+    ended = {run(train=config.Train(**each, stop_at_target=True)).name for each in aims}
+    assert read == {run().name}
+    assert len(ended | read) == 3
+
+
 def test_a_field_added_later_enters_the_hash_only_where_it_is_set():
     changed = {
         run(model=config.Model(precision="bfloat16")).name,

@@ -87,6 +87,12 @@ def test_what_is_there_costs_nothing_and_what_must_be_trained_again_costs_all(
     assert rows[1][-2:] == [progress.clock(0.0), progress.clock(half)]
     assert all(path.read_bytes() == content for path, content in before.items())
     assert small.name == rows[0][0]
+    for item in study.wanted(plan):
+        place.record(item, task.Measurement({}, {}), 1.0)
+    rows, said = shown(plan, tmp_path)
+    assert [row[-2:] for row in rows] == [["done", "done"]] * 2
+    assert f"{tmp_path} lacks nothing." in said
+    assert "About" not in said
 
 
 def test_a_folder_that_cannot_be_read_is_named(plan, tmp_path):

@@ -31,7 +31,7 @@ ALLOWED = {
     "probes": {"config", "counts", "data", "models", "curvature", "training"},
     "report": {"results", "keskar2017"},
     "items": {"config", "door", "results", "probes"},
-    "workdir": {"config", "door", "items", "results", "probes"},
+    "workdir": {"config", "door", "items", "results", "probes", "training"},
     "renewal": {"config", "items", "results", "workdir"},
     "sharing": {"config", "door", "items", "results", "workdir"},
     "workshop": {"config", "door", "items", "progress", "results", "workdir", "probes", "training", "data", "models"},

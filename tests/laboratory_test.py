@@ -1,10 +1,9 @@
-import io
 import json
 import shutil
 
 import pytest
+import studies
 from flax import linen as nn
-from rich.console import Console
 from training import cohorts  # noqa: F401 - names the network "tiny"
 
 from bsexp import door, models, results, study
@@ -84,9 +83,8 @@ def settings(folder, **changes):
 
 
 def computed(plan, folder):
-    """Compute a study; return its exit code, what it said, and the state of each group's only run."""
-    said = io.StringIO()
-    code = study.lead(plan, "test", "command", folder, Console(file=said, width=200))
+    """Compute a study; return its exit code, what it said, and the state and folder of each group's only run."""
+    code, said = studies.computed(plan, folder)
     found = {
         results.read_json(each / "config.json")["group"]: each
         for each in (folder / "runs").iterdir()
@@ -94,7 +92,7 @@ def computed(plan, folder):
     states = {
         group: results.read_json(each / "status.json") for group, each in found.items()
     }
-    return code, said.getvalue(), states, found
+    return code, said, states, found
 
 
 @pytest.mark.slow
@@ -138,6 +136,32 @@ def test_a_run_that_lacks_a_measurement_has_the_others_and_fails_alone(
     code, _, states, _ = computed(plan, tmp_path / "study")
     assert code == 0
     assert states["plain"]["state"] == "done", "asked for less, it lacks nothing"
+
+
+def test_a_target_that_is_asked_for_after_training_is_read_off_the_curves(
+    mnist_dir, tmp_path
+):
+    def asked(target):
+        train = {"epochs": 3, "target": target, "target_metric": "train_loss"}
+        chosen = settings(mnist_dir, train=train)
+        return computed(
+            door.open_study(chosen, [], study.catalogue()), tmp_path / "study"
+        )
+
+    _, _, states, found = asked(0.0)
+    assert "target" not in states["base"]
+    rows = results.read_rows(found["base"] / results.CURVES)
+    losses = [row["train_loss"] for row in rows]
+    assert losses == sorted(losses, reverse=True), "else the epochs below are not those"
+    for target, row in [(losses[1], rows[1]), (losses[2] / 2, None), (losses[0], rows[0])]:  # fmt: skip
+        code, said, states, _ = asked(target)
+        assert (code, states["base"]["state"]) == (0, "done")
+        assert "nothing to compute" in said
+        reached = states["base"]["target"]
+        assert reached == (row and {name: row[name] for name in reached})
+    summary = results.read_json(tmp_path / "study" / "summary.json")
+    assert summary["groups"]["base"]["target/step"]["mean"] == rows[0]["step"]
+    assert "target" not in asked(0.0)[2]["base"]
 
 
 def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(

@@ -1,12 +1,11 @@
 """Runs that begin with another run's weights, from the configuration to the results, on few examples."""
 
-import io
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
+import studies
 
 from bsexp import door, models, results, study
 from bsexp.training import checkpoint, optim, recipe, snapshots, step, warm_start
@@ -30,12 +29,6 @@ def opened(mnist_dir, **changes):
     return door.open_study({**SETTINGS, "data": data, **changes}, [], study.catalogue())
 
 
-def computed(plan, folder):
-    said = io.StringIO()
-    code = study.lead(plan, "test", "command", folder, Console(file=said, width=200))
-    return code, said.getvalue()
-
-
 def runs(plan):
     return {run.group: run for run in plan.runs if run.seed == 0}
 
@@ -44,7 +37,7 @@ def runs(plan):
 def trained(mnist_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm") / "study"
     plan = opened(mnist_dir)
-    assert computed(plan, folder)[0] == 0
+    assert studies.computed(plan, folder)[0] == 0
     return plan, folder
 
 
@@ -114,11 +107,11 @@ def test_the_same_command_finds_nothing_to_compute_and_a_lost_run_comes_back_as_
 ):
     plan, folder = trained
     copy = shutil.copytree(folder, tmp_path / "study")
-    assert "nothing to compute" in computed(plan, copy)[1]
+    assert "nothing to compute" in studies.computed(plan, copy)[1]
     run = runs(plan)["warm1"]
     before = rows(copy, run)
     shutil.rmtree(copy / "runs" / run.name)
-    assert computed(opened(mnist_dir), copy)[0] == 0
+    assert studies.computed(opened(mnist_dir), copy)[0] == 0
     assert rows(copy, run) == before
 
 
@@ -130,7 +123,7 @@ def test_a_start_after_an_epoch_that_was_not_kept_trains_the_other_run_again(
     copy = shutil.copytree(folder, tmp_path / "study")
     late = {"batch": {"size": 200}, "start": {"group": "SB", "epoch": 2}}
     plan = opened(mnist_dir, groups={**SETTINGS["groups"], "warm2": late})
-    code, said = computed(plan, copy)
+    code, said = studies.computed(plan, copy)
     assert code == 0
     found = runs(plan)
     # What began with the old weights would stand beside a run that may end at other bits.
@@ -189,7 +182,7 @@ def test_a_run_whose_start_is_lost_and_cannot_come_back_fails_alone(trained, tmp
     found = runs(plan)
     shutil.rmtree(copy / "runs" / found["warm1"].name)
     shutil.rmtree(copy / "runs" / found["SB"].name / results.SNAPSHOTS / "1" / "state")
-    code, said = computed(plan, copy)
+    code, said = studies.computed(plan, copy)
     assert code == 1
     assert (
         f"failed: {found['warm1'].name}: SB seed 0 has no whole snapshot of epoch 1"
@@ -210,7 +203,7 @@ def test_a_start_after_an_epoch_that_the_other_run_did_not_reach_is_told(
     plan = opened(mnist_dir, groups=groups)
     found = runs(plan)
     for _ in range(2):
-        code, said = computed(plan, tmp_path / "study")
+        code, said = studies.computed(plan, tmp_path / "study")
         assert code == 1
         assert f"failed: {found['warm'].name}: SB seed 0 ended before epoch 2" in said
         status = results.read_json(
@@ -228,7 +221,7 @@ def test_each_run_of_a_cohort_keeps_what_others_begin_with(mnist_dir, tmp_path):
         "warm": {"start": {"group": "SB2", "epoch": 1}},
     }
     plan = opened(mnist_dir, groups=groups)
-    assert computed(plan, tmp_path / "study")[0] == 0
+    assert studies.computed(plan, tmp_path / "study")[0] == 0
     found = runs(plan)
     environment = results.read_json(
         tmp_path / "study" / "runs" / found["SB2"].name / "env.json"
@@ -243,7 +236,7 @@ def test_of_a_cohort_the_run_whose_start_is_lost_fails_alone(mnist_dir, tmp_path
     groups = {"SB": {}, "warm": {"start": {"group": "SB", "epoch": 1}}}
     plan = opened(mnist_dir, groups=groups, seeds=2)
     folder = tmp_path / "study"
-    assert computed(plan, folder)[0] == 0
+    assert studies.computed(plan, folder)[0] == 0
     first, second = (run for run in plan.runs if run.group == "warm")
     before = rows(folder, second)
     for run in (first, second):
@@ -251,7 +244,7 @@ def test_of_a_cohort_the_run_whose_start_is_lost_fails_alone(mnist_dir, tmp_path
     shutil.rmtree(
         folder / "runs" / first.donor.name / results.SNAPSHOTS / "1" / "state"
     )
-    code, said = computed(plan, folder)
+    code, said = studies.computed(plan, folder)
     assert code == 1
     assert f"failed: {first.name}: SB seed 0 has no whole snapshot" in said
     assert rows(folder, second) == before

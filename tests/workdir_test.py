@@ -99,12 +99,14 @@ def test_a_folder_is_finished_only_for_the_study_that_finished_it(tmp_path):
 def test_a_run_that_was_killed_before_it_said_that_it_is_done_is_done_when_nothing_is_missing(
     tmp_path,
 ):
-    here = place(tmp_path)
-    first, second, third, *_ = plan().runs
+    chosen, aimed = plan(), config.Base(train=config.Train(target=0.9))
+    runs = tuple(dataclasses.replace(run, base=aimed) for run in chosen.runs)
+    here = workdir.Workdir(tmp_path, door.Plan(chosen.study, runs), "name", "command")
+    first, second, third, *_ = runs
     here.open(ENVIRONMENT)
     for run in (first, second, third):
         here.open_run(run, ENVIRONMENT)
-    here.set_status(first, "trained", target=None)
+    here.set_status(first, "trained")
     here.set_status(third, "interrupted", reason="a signal")
     here.set_status(second, "failed", reason="diverged")
     here.close(complete=False)

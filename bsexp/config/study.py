@@ -89,12 +89,21 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides the numbers: all that enters the hash."""
-        fields = identity_fields(self.base)
+        fields = identity_fields(self._deciding)
         if self.donor is not None:
             # The run itself, not what the study calls its group.
             fields["start"] = {"run": self.donor.name, "epoch": self.base.start.epoch}
         batch = {**fields["batch"], "size": self.batch_size}
         return {**fields, "batch": batch, "seed": self.seed}
+
+    @property
+    def _deciding(self) -> Base:
+        """The base run, without a target that ends nothing: it is read off the curves, whenever it is asked for."""
+        train = self.base.train
+        if train.stop_at_target:
+            return self.base
+        read = {field: getattr(Train, field) for field in ("target", "target_metric")}
+        return dataclasses.replace(self.base, train=dataclasses.replace(train, **read))
 
     @property
     def name(self) -> str:

@@ -68,7 +68,7 @@ class Train:
     )
     target: float = option(
         0.0,
-        "value of target_metric, accuracies as fractions; when a run first has it after an epoch stands in the report; 0: none",
+        "value of target_metric, accuracies as fractions; when a run first has it after an epoch stands in the report, also where it is asked for after training; 0: none",
         check=not_negative,
     )
     target_metric: str = option(

@@ -44,9 +44,7 @@ def _changes(settings: config.Augmentation) -> dict[int, _Change]:
         return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
 
     def shifted(image: jax.Array, key: jax.Array) -> jax.Array:
-        # Rounded first: 0.29 x 100 is 28.999999999999996.
-        limits = [int(round(settings.shift * size, 6)) for size in image.shape[:2]]
-        return _shift_up_to(image, key, limits)
+        return _shift_up_to(image, key, shift_limits(settings.shift, image.shape))
 
     def cropped(image: jax.Array, key: jax.Array) -> jax.Array:
         # A crop out of a frame is a shift by up to the frame's width.
@@ -59,6 +57,12 @@ def _changes(settings: config.Augmentation) -> dict[int, _Change]:
         3: (settings.crop, cropped),
     }
     return {kind: change for kind, (size, change) in changes.items() if size}
+
+
+def shift_limits(share: float, shape: Sequence[int]) -> list[int]:
+    """Return the most whole pixels along height and width that a shift by a share of the size moves an image [H, W, C]."""
+    # Rounded first: 0.29 x 100 is 28.999999999999996.
+    return [int(round(share * size, 6)) for size in shape[:2]]
 
 
 def _shift_up_to(image: jax.Array, key: jax.Array, limits: Sequence[int]) -> jax.Array:

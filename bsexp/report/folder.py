@@ -113,7 +113,12 @@ def read(workdir: str | PathLike) -> Study:
 
 
 def missing(study: Study) -> list[str]:
-    """Say in sentences what the report had to do without; empty for a complete study."""
+    """Say in sentences what the report had to do without; empty for a complete study with finite values."""
+    return [*absent(study), *_measures_null(study), *_paths_with_gaps(study)]
+
+
+def absent(study: Study) -> list[str]:
+    """Say in sentences what the report lacks and a run could bring; empty for a complete study."""
     unfinished = [] if study.record.get("finished") else ["The study has not finished."]
     return [
         *unfinished,
@@ -121,8 +126,6 @@ def missing(study: Study) -> list[str]:
         *_epochs_absent(study),
         *study.problems,
         *_measures_absent(study),
-        *_measures_null(study),
-        *_paths_with_gaps(study),
     ]
 
 

@@ -11,7 +11,15 @@ import jinja2
 from markupsafe import Markup
 
 from bsexp.report import batch_sizes, curvature, tables
-from bsexp.report.folder import STAND_IN, Run, Study, missing, number, section
+from bsexp.report.folder import (
+    STAND_IN,
+    Run,
+    Study,
+    absent,
+    missing,
+    number,
+    section,
+)
 from bsexp.report.invariance import rescalings
 from bsexp.report.measures import SEARCHES, SECTIONS, STALLED, describe
 from bsexp.report.noise_scale import noise_scales
@@ -66,6 +74,7 @@ def render(
         rescalings=list(rescalings(study)),
         facts=dict(facts(study)),
         config=json.dumps(study.record.get("config", {}), indent=2, ensure_ascii=False),
+        incomplete=bool(absent(study)),
         missing=missing(study),
         stand_ins=[f"{name}: {STAND_IN}" for name in study.synthetic],
         thresholds=list(batch_sizes.thresholds(study)),

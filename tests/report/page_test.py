@@ -167,6 +167,15 @@ def test_a_page_is_built_whatever_happened_to_the_files(study, text):
     assert page.says("This report is incomplete")
 
 
+def test_a_value_that_does_not_exist_leaves_the_report_complete(study):
+    """A noise scale without a gradient, say: no further run could bring it."""
+    study.measure("hessian/lambda_max/running", "SB", {2: None})
+    page = build(study)
+    assert not page.says("This report is incomplete")
+    assert page.says("Some values are not finite")
+    assert page.says("SB, seed 2: no finite value of hessian/lambda_max/running")
+
+
 def test_a_study_without_any_run_folder_says_so(study):
     for file in sorted((study.path / "runs").rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
