@@ -75,7 +75,7 @@ def _draw(sampler: Any, key: jax.Array, like: Pytree, number: int) -> Pytree:
     leaves, structure = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
     drawn = [
-        sampler(each, (number, *jnp.shape(leaf)), leaf.dtype)
+        sampler(each, (number, *jnp.shape(leaf)), jnp.result_type(leaf))
         for each, leaf in zip(keys, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, drawn)

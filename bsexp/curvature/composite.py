@@ -44,8 +44,14 @@ def _identity_factor(z: jax.Array) -> jax.Array:
     return jnp.eye(z.shape[0], dtype=z.dtype)
 
 
+def _cross_entropy(z: jax.Array, target: jax.Array) -> jax.Array:
+    """Return the negative log-likelihood; NaN for a target that is no class, where indexing would take another one."""
+    own = z.at[target].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    return jax.nn.logsumexp(z) - own
+
+
 CROSS_ENTROPY = Criterion(
-    loss=lambda z, target: jax.nn.logsumexp(z) - z[target],
+    loss=_cross_entropy,
     hessian_factor=lambda z, _: _cross_entropy_factor(z),
     fisher_factor=_cross_entropy_factor,
     sample=jax.random.categorical,

@@ -134,7 +134,7 @@ def lanczos_quadrature(
         np.array([padded(row.weights[0] ** 2, 0.0) for row in rows]),
         np.array([padded(row.residuals, np.inf) for row in rows]),
         max(row.rounding for row in rows),
-        sum(leaf.size for leaf in jax.tree.leaves(like)),
+        sum(np.size(leaf) for leaf in jax.tree.leaves(like)),
         sum(len(row.values) for row in rows),
     )
 

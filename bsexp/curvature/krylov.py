@@ -11,9 +11,9 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 
 from bsexp.curvature import block, precise
+from bsexp.curvature.operator import Operator, finite
 
 Pytree = Any
-Operator = Callable[[Pytree], Pytree]
 Product = Callable[[list[jax.Array]], list[jax.Array]]  # of flat vectors [n]
 
 # Basis vectors that share one matrix product. With 1.46 M numbers on 2 CPU cores one is removed from a vector in 1.4 ms
@@ -147,7 +147,7 @@ def flat_product(operator: Operator, like: Pytree) -> Product:
         images = []
         for first in range(0, len(vectors), block.WIDTH):
             image = operator(as_block(like, vectors[first : first + block.WIDTH]))
-            if not bool(finite(image)):
+            if not finite(image):
                 raise ValueError("operator: returned a value that is not finite")
             images += flat_vectors(image)
         return images
@@ -166,13 +166,6 @@ def flat_vectors(vectors: Pytree) -> list[jax.Array]:
 def as_block(like: Pytree, vectors: list[jax.Array]) -> Pytree:
     """Undo `flat_vectors`."""
     return jax.vmap(ravel_pytree(like)[1])(jnp.stack(vectors))
-
-
-@jax.jit
-def finite(vectors: Pytree) -> jax.Array:
-    """Say whether no number of a pytree is NaN or infinite."""
-    leaves = jax.tree.leaves(vectors)
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 length_of = jax.jit(jnp.linalg.norm)  # |v|_2

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bsexp.curvature import block, krylov
-from bsexp.curvature.krylov import Krylov, Operator, Product, Pytree, Ritz
+from bsexp.curvature.krylov import Krylov, Product, Pytree, Ritz
+from bsexp.curvature.operator import Operator, finite
 
 ORDER = {
     "largest": np.negative,
@@ -205,6 +206,6 @@ def _checked(start: Pytree, like: Pytree) -> list[jax.Array]:
     vectors = krylov.flat_vectors(
         jax.tree.map(lambda leaf, as_is: jnp.asarray(leaf, as_is.dtype), start, like)
     )
-    if not bool(krylov.finite(vectors)) or not any(bool(v.any()) for v in vectors):
+    if not finite(vectors) or not any(bool(v.any()) for v in vectors):
         raise ValueError("start: must be finite and not zero")
     return vectors

@@ -74,7 +74,8 @@ def estimate(
         raise ValueError(f"resamples={resamples}: must be >= 1")
     matrix, size = sum(products.layers.values()), products.group_size
     square, trace = _unbiased(matrix)
-    if trace == 0:
+    rounding = 10 * np.finfo(matrix.dtype).eps * np.abs(np.diag(matrix)).mean()
+    if abs(trace) <= rounding:
         return NoiseScale(math.nan, -math.inf, math.inf, 0.0, square)
     sign = math.copysign(1.0, trace)
 

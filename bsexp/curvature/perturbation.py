@@ -128,7 +128,8 @@ def m_sharpness(
     """Average over groups of m examples the worst rise of each group's own loss.
 
     1/N sum_g n_g max (f_g(x + delta) - f_g(x)) over |delta / scale|_2 <= rho, each group with a delta of its own:
-    what SAM with batches of m examples descends. The maxima are never below that of all examples together.
+    what SAM with batches of m examples descends. Where examples count one by one, the maxima are never below that of all
+    together; where those of a batch share statistics, each group has a function of its own and nothing is said.
 
     Args:
         loss: (x, batch) -> scalar, the mean over the batch's examples.

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
+from bsexp.curvature.operator import as_partial
+
 Pytree = Any
 
 
@@ -70,8 +72,10 @@ def restrict(
         if wanted
     }
     rest = {path: leaf for path, leaf in leaves.items() if path not in part}
-    carried = function if isinstance(function, Partial) else Partial(function)
-    return Partial(_Joined(tuple(leaves), jax.tree.structure(x)), carried, rest), part
+    joined = Partial(
+        _Joined(tuple(leaves), jax.tree.structure(x)), as_partial(function), rest
+    )
+    return joined, part
 
 
 class _Joined:

@@ -14,10 +14,9 @@ def welch(baseline: Sequence[float], compared: Sequence[float]) -> float:
 
     NaN for one seed, and where neither group has any spread (up to rounding).
     """
-    if (
-        min(len(baseline), len(compared)) < 2
-        or max(stdev(baseline), stdev(compared)) < 1e-12
-    ):
+    if min(len(baseline), len(compared)) < 2 or max(
+        stdev(baseline), stdev(compared)
+    ) <= 1e-12 * max(map(abs, (*baseline, *compared))):
         return math.nan
     moments = [
         f(values) for values in (baseline, compared) for f in (fmean, stdev, len)

@@ -44,4 +44,6 @@ def at(recipe: step.Recipe, optimizer: config.Optimizer, state: step.State) -> D
         plain = gradient_at(state.parameters)
         return plain, step.next_update(compiled, state, gradient_at, plain)[0]
 
-    return Descent(rate, stability.limit(optimizer, rate), update)
+    # Several iterations on one batch, towards where the update began, change the bound.
+    plain = recipe.proximal.iterations == 1
+    return Descent(rate, stability.limit(optimizer, rate) if plain else None, update)

@@ -122,6 +122,9 @@ def _arguments(
     if "transition_steps" in lengths:
         end = before + float(schedule.arguments["transition_steps"])
         lengths["transition_steps"] = seen(end) - seen(before)
+    if "transition_begin" in lengths:  # Optax counts it from the end of the warm-up
+        ramp = float(schedule.arguments.get("warmup_steps", 0))
+        lengths["transition_begin"] = seen(before) - seen(ramp)
     natural = {
         "decay_steps": float(total),
         "transition_steps": float(total - seen(before)),

@@ -144,6 +144,16 @@ def test_order_and_chunks_do_not_matter(order, size):
         )
 
 
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_label_that_is_no_class_makes_no_loss(shift):
+    """Indexing would wrap or clamp it, and give the loss of another class."""
+    case = networks.case("dense", "cross_entropy")
+    inputs, labels = case.data
+    wrong = operator.split((inputs, labels + shift), 8)
+    found = composite.composite(case.predict, case.criterion, wrong)
+    assert np.isnan(found.value(case.x))
+
+
 def test_bad_input_is_named():
     case, found = built("dense")
     broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), case.x)

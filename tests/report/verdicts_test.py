@@ -8,7 +8,7 @@ from report.summaries import summary
 from scipy import stats
 
 from bsexp import keskar2017
-from bsexp.report import verdicts
+from bsexp.report import verdicts, welch
 
 FLAT, SHARP = [1.0, 1.2, 0.8], [150.0, 170.0, 160.0]
 PAPER = ((1.23, 0.83), (205.14, 69.52))
@@ -74,6 +74,13 @@ def test_the_direction_of_an_accuracy_is_the_papers_and_its_ratio_never_counts()
 def test_where_the_paper_has_no_difference_no_direction_can_be_told():
     equal = ((99.99, 0.04), (99.99, 0.01))
     assert judge(FLAT, SHARP, equal, ratio_counts=False)[0] == verdicts.UNKNOWN
+
+
+def test_the_p_value_does_not_depend_on_the_unit():
+    baseline, compared = [5.0, 6.0, 5.5], [1.0, 2.0, 1.5]
+    small = welch.welch(*([1e-13 * v for v in each] for each in (baseline, compared)))
+    assert small == pytest.approx(welch.welch(baseline, compared), rel=1e-9)
+    assert math.isnan(welch.welch([1e6, 1e6 + 1e-9], [3.0, 3.0]))
 
 
 def test_the_p_value_is_scipys_one_sided_welch_test():

@@ -55,6 +55,13 @@ def test_sgd_goes_exactly_the_learning_rate_times_the_gradient():
     )
 
 
+def test_conservative_training_has_no_known_limit():
+    """Iterations towards where the update began change the bound."""
+    optimizer = config.Optimizer(name="sgd", learning_rate=0.25)
+    robust = config.Robust(conservative=1e-3, conservative_iterations=3)
+    assert next_update(optimizer, robust=robust)[0].limit is None
+
+
 def test_adam_goes_on_from_its_moments():
     _, state, gradient, update = next_update(config.Optimizer(learning_rate=0.01))
     by_hand = optax.adam(0.01)

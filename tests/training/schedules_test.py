@@ -167,6 +167,15 @@ def test_where_batches_grow_a_length_ends_with_that_epoch_or_update(unit, length
     assert too_long["schedule.warmup"].startswith(f"must be at most {end} {unit}, the")
 
 
+def test_where_batches_grow_optax_counts_the_begin_of_a_decay_from_the_end_of_its_ramp():
+    """A ramp over 10 updates of 10 examples, 5 of 20 at full rate, then half as much after each 5."""
+    training = {"epochs": ((10, 10), (10, 20)), "total_examples": 300}
+    arguments = {"warmup_steps": 10, "transition_begin": 5, "transition_steps": 5, "decay_rate": 0.5}  # fmt: skip
+    name = "warmup_exponential_decay_schedule"
+    found = at([50, 100, 160, 200, 240, 300], training, name=name, arguments=arguments, unit="steps")  # fmt: skip
+    np.testing.assert_allclose(found, [0.5, 1, 1, 1, 0.5**0.4, 0.5], rtol=1e-5)
+
+
 def test_no_update_of_the_warm_up_stands_still_and_the_last_is_at_full_rate():
     found = at([32 * step for step in range(6)], warmup=4, unit="steps")
     np.testing.assert_allclose(found, [0.25, 0.5, 0.75, 1, 1, 1])
