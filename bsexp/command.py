@@ -203,16 +203,19 @@ def _field_help(path: str, field: dataclasses.Field) -> str:
 
 
 def print_config(plan: door.Plan, console: Console) -> None:
-    """Print every field of a study with its value, one a line, as a shell takes it."""
+    """Print every field of a study with its value, one a line, as a shell takes it; not those that every group sets."""
     lines = [
         f"--{path}={_word(_value(plan.study, path))}"
         for path, _ in conversion.valid_fields(config.Study)
+        if not door.overlaid(path.removeprefix("config."), plan.study.groups)
     ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _word(value: Any) -> str:
     """Write a value so that a shell hands it on: parentheses and braces in quotes."""
+    if value == "":  # a shell takes one pair of quotes off
+        return "\"''\""
     shown = repr(value)
     if not isinstance(value, tuple | dict):
         return shown

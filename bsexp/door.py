@@ -74,12 +74,15 @@ def _without_effect(
 ) -> Iterator[str]:
     """Yield what is wrong with overrides that every group lays something over."""
     for key, value in overrides:
-        path = key.split(".")
-        if path[0] in BASE_FIELDS and all(
-            _sets(each, path) for each in groups.values()
-        ):
+        if overlaid(key, groups):
             names = ", ".join(groups)
             yield f"config.{key}={value}: every group sets it; say config.groups.NAME.{key}, NAME being one of {names}"
+
+
+def overlaid(key: str, groups: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Say whether every group lays a value of its own over a field of the base run, such as batch.size."""
+    path = key.split(".")
+    return path[0] in BASE_FIELDS and all(_sets(each, path) for each in groups.values())
 
 
 def _sets(group: Any, path: Sequence[str]) -> bool:

@@ -77,7 +77,7 @@ class Laboratory:
             "cohort": [each.name for each in cohort],
         }
         seeds = ", ".join(str(each.seed) for each in cohort)
-        work = sum(workshop.training_work(self._plan, each) for each in cohort)
+        work = sum(workshop.training_work(self._folder, each) for each in cohort)
         self._progress.begin(f"train {run.group} seed {seeds}", work)
         for each in cohort:
             self._folder.open_run(each, evidence)
@@ -179,7 +179,9 @@ class Laboratory:
         return footprint.out_of_memory(subject, limit)
 
     def _fail(self, run: config.Run, error: Exception) -> None:
-        self._folder.set_status(run, "failed", reason=str(error))
+        # Training again would come to the same numbers.
+        diverged = {"diverged": True} if isinstance(error, FloatingPointError) else {}
+        self._folder.set_status(run, "failed", reason=str(error), **diverged)
         self._points[run.name] = None
 
     def _keep(self, run: config.Run, end: step.State) -> None:
@@ -200,7 +202,8 @@ class Laboratory:
             for error in self._measure_at(run, epoch, point, listed)
         ]
         if failures:
-            self._folder.set_status(run, "failed", reason=str(failures[0]))
+            reason = str(failures[0])
+            self._folder.set_status(run, "failed", reason=reason, trained=True)
             return
         # Only its weights are needed later, as a pair's baseline.
         self._points[run.name] = point._replace(

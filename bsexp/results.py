@@ -24,7 +24,6 @@ SCHEMA = 1
 CURVES = "metrics.jsonl"  # a row an epoch
 SNAPSHOTS = "snapshots"  # states to be measured, by the number of epochs before them
 COLLECTION = "collection.json"
-ENDED = ("trained", "done")  # states of a run that was trained to its end
 
 
 class BrokenFileError(ValueError):
@@ -179,10 +178,15 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
+def is_trained(status: Mapping[str, Any]) -> bool:
+    """Say whether a run was trained to its end, by its status.json; it may have failed when it was measured."""
+    return status["state"] in ("trained", "done") or bool(status.get("trained"))
+
+
 def end(folder: Path) -> float:
     """Return the epochs that a run which was trained to its end has; infinity for one that may go on."""
     rows, status = read_rows(folder / CURVES), folder / "status.json"
-    ended = status.exists() and read_json(status, "state")["state"] in ENDED
+    ended = status.exists() and is_trained(read_json(status, "state"))
     return rows[-1]["epoch"] if ended and rows else math.inf
 
 
@@ -200,9 +204,9 @@ def finished_run(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(
             "no run is there; a run is a folder such as results/<study>/runs/<name>"
         )
-    state = read_json(folder / "status.json", "state")["state"]
-    if state not in ENDED:
-        raise ValueError(f"the run has not finished; its state is {state}")
+    status = read_json(folder / "status.json", "state")
+    if not is_trained(status):
+        raise ValueError(f"the run has not finished; its state is {status['state']}")
     if not has_weights(folder):
         raise ValueError(
             "its checkpoints are not there (committed results have none); train it again in another --workdir"

@@ -264,7 +264,7 @@ def _compute(
     for said in sharing.take_over(place, plan, runs + starts):
         console.print(said, highlight=False, markup=False, soft_wrap=True)
     work = sum(item.task.cost for item in missing) + sum(
-        workshop.training_work(plan, run) for run in runs
+        workshop.training_work(place, run) for run in runs
     )
     with progress.Progress(work, console) as shown:
         opened = laboratory.Laboratory(plan, place, found, shown, line)

@@ -142,9 +142,12 @@ class Workdir:
     def missing(self, wanted: list[items.Item]) -> list[items.Item]:
         """Return the measurements that are not there, or were made with other settings.
 
-        A run that ended before an epoch lacks nothing there.
+        A run that ended before an epoch lacks nothing there, and one that diverged nothing at all, nor does a pair with it.
         """
-        runs = {item.run.name: item.run for item in wanted}
+        runs = items.needed_runs(wanted)
+        diverged = {
+            name for name, run in runs.items() if self.status(run).get("diverged")
+        }
         found = {
             name: results.points(self.run_folder(run)) for name, run in runs.items()
         }
@@ -158,7 +161,9 @@ class Workdir:
         return [
             item
             for item in wanted
-            if not has(item) and (item.epoch or 0) <= ends[item.run.name]
+            if not has(item)
+            and (item.epoch or 0) <= ends[item.run.name]
+            and not diverged & items.needed_runs([item]).keys()
         ]
 
     def end(self, run: config.Run) -> float:
@@ -227,11 +232,11 @@ class Workdir:
         for run in self._runs:
             status = self.status(run)
             state = status.get("state")
-            # One that failed and has measurements lacked some that are asked for no more; without any it diverged.
-            measured = state == "failed" and results.measurements(self.run_folder(run))
+            # One that failed after training lacked measurements that are asked for no more.
+            measured = state == "failed" and results.is_trained(status)
             if state in (*UNSETTLED, "done") or measured:
                 # What stopped it is past, and the target may have become another one.
-                old = ("reason", "target")
+                old = ("reason", "target", "trained")
                 kept = {key: status[key] for key in status if key not in old}
                 done = {**kept, "state": "done", **self._target(run)}
                 if done != status:
@@ -287,11 +292,9 @@ class Workdir:
 
     def set_status(self, run: config.Run, state: str, **more: Any) -> None:
         """Write status.json: training, trained, done, interrupted or failed; when it reached its target once it is trained."""
-        reached = self._target(run) if state in results.ENDED else {}
-        results.write_json(
-            self.run_folder(run) / "status.json",
-            {"state": state, "time": now(), **more, **reached},
-        )
+        status = {"state": state, "time": now(), **more}
+        reached = self._target(run) if results.is_trained(status) else {}
+        results.write_json(self.run_folder(run) / "status.json", {**status, **reached})
 
     def status(self, run: config.Run) -> dict[str, Any]:
         """Read status.json; empty before the run began."""

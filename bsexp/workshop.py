@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from bsexp import config, door, items, models, progress, workdir
+from bsexp import config, door, items, models, progress, results, workdir
 from bsexp.data import examples, sources
 from bsexp.probes import task
 from bsexp.probes.bench import Bench
@@ -199,9 +200,12 @@ def build_model(
     )
 
 
-def training_work(plan: door.Plan, run: config.Run) -> float:
-    """Return what training a run costs, in forward passes of one example."""
-    if plan.study.run:
+def training_work(place: workdir.Workdir, run: config.Run) -> float:
+    """Return what is left of training a run, in forward passes of one example."""
+    folder = place.weights_folder(run)
+    if math.isfinite(results.end(folder)):
         return 0.0
+    rows = results.read_rows(folder / results.CURVES)
+    seen = rows[-1]["examples"] if rows else 0
     found = examples.training_examples(run.base.data)
-    return TRAINING * recipe.epochs(run, found)[-1].seen_after
+    return TRAINING * max(recipe.epochs(run, found)[-1].seen_after - seen, 0)

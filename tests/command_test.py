@@ -151,10 +151,14 @@ def test_a_printed_configuration_can_be_typed_back():
         {}.get,
         lambda _: "",
     )
-    settings = {"seeds": 7, "batch": {"size": "10%"}, "groups": {"it's": {}}}
+    settings = {
+        "seeds": 7,
+        "batch": {"size": "10%"},
+        "groups": {"it's": {"train": {"epochs": 2}}},
+    }
     plan = door.open_study(settings, [], catalogue)
     printed = io.StringIO()
     command.print_config(plan, Console(file=printed))
     words = shlex.split(printed.getvalue())
-    overrides = [tuple(word.removeprefix("--config.").split("=", 1)) for word in words]
-    assert door.open_study({}, overrides, catalogue) == plan
+    typed = command.parse(["--config=mine.py", *words])
+    assert door.open_study({}, typed.overrides, catalogue) == plan

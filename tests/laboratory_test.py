@@ -131,6 +131,7 @@ def test_a_run_that_lacks_a_measurement_has_the_others_and_fails_alone(
     assert kept.keys() == {"evaluation/batch"}, "what can be measured is"
     assert states["normalised"]["state"] == "done"
     assert {"invariance/1", "invariance/2"} <= whole.keys()
+    assert results.finished_run(found["plain"])["group"] == "plain", "it was trained"
     less = {**chosen, "measure": {**chosen["measure"], "probes": ("evaluation",)}}
     plan = door.open_study(less, [], study.catalogue())
     code, _, states, _ = computed(plan, tmp_path / "study")
@@ -162,6 +163,29 @@ def test_a_target_that_is_asked_for_after_training_is_read_off_the_curves(
     summary = results.read_json(tmp_path / "study" / "summary.json")
     assert summary["groups"]["base"]["target/step"]["mean"] == rows[0]["step"]
     assert "target" not in asked(0.0)[2]["base"]
+
+
+def test_a_run_that_diverged_is_not_trained_again_and_the_study_is_finished(
+    mnist_dir, tmp_path
+):
+    """It would come to the same numbers; neither does a pair with it keep a study from its end."""
+    chosen = settings(
+        mnist_dir,
+        groups={"diverging": {"optimizer": {"learning_rate": 1e30}}, "whole": {}},
+        compare=("diverging", "whole"),
+        measure={"probes": ("evaluation", "path"), "modes": ("running",)},
+    )
+    plan = door.open_study(chosen, [], study.catalogue())
+    code, said, states, _ = computed(plan, tmp_path / "study")
+    assert code == 1
+    assert states["diverging"]["state"] == "failed"
+    assert states["whole"]["state"] == "done"
+    code, again, kept, _ = computed(plan, tmp_path / "study")
+    assert (code, kept) == (1, states)
+    assert "nothing to compute" in again
+    assert states["diverging"]["reason"] in said
+    assert states["diverging"]["reason"] in again
+    assert results.read_json(tmp_path / "study" / "study.json")["finished"]
 
 
 def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(
