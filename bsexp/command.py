@@ -163,7 +163,7 @@ def load_settings(experiment: Path, argument: str) -> Mapping[str, Any]:
     try:
         specification.loader.exec_module(module)
         settings = module.get_config(argument)
-    except Exception as error:  # whatever a user's file raises is told, not thrown
+    except (Exception, SystemExit) as error:  # whatever a user's file raises is told
         raise door.ConfigError([f"{shown}: {type(error).__name__}: {error}"]) from error
     if not hasattr(settings, "to_dict"):
         raise door.ConfigError(

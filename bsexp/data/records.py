@@ -15,7 +15,7 @@ READ_AT_ONCE = 4_096
 
 
 class DamagedError(ValueError):
-    """Records that cannot be read, or that have no label."""
+    """Records that cannot be read, that have no label, or whose features are not finite."""
 
 
 class Records:
@@ -26,8 +26,8 @@ class Records:
     Args:
         folder: the prepared data set.
         split: the split's name.
-        image_shape: (H, W, C).
-        dtype: of the images.
+        image_shape: (H, W, C), or (D,) of features.
+        dtype: of the images, uint8, or of features, float32.
         num_classes: K.
     """
 
@@ -56,10 +56,10 @@ class Records:
             raise self._unreadable(error) from error
 
     def read(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Read the examples at ``indices``: images, uint8 [n, H, W, C], and labels, int32 [n].
+        """Read the examples at ``indices``: images, uint8 [n, H, W, C], or features, float32 [n, D]; labels, int32 [n].
 
         Raises:
-            DamagedError: the records cannot be read, or one has no label.
+            DamagedError: the records cannot be read, one has no label, or a feature is not finite.
         """
         images = np.empty((len(indices), *self._image_shape), self._dtype)
         labels = np.empty(len(indices), np.int32)
@@ -73,6 +73,10 @@ class Records:
             raise DamagedError(
                 f"split {self._split} of {self._folder} has labels from {labels.min()} to {labels.max()}, "
                 f"outside 0 to {self._num_classes - 1} (TFDS writes -1 where the label is hidden)"
+            )
+        if self._dtype == np.float32 and not np.isfinite(images).all():
+            raise DamagedError(
+                f"split {self._split} of {self._folder} has inputs that are not finite; remove that folder and prepare it again without them"
             )
         return images, labels
 

@@ -16,6 +16,18 @@ from bsexp.report.tables import times
 from bsexp.report.welch import LEVEL, welch
 
 FEWEST = 3  # sizes that make a curve
+# Fields that change where and how fast a run is computed: the ones that do not enter its name.
+WITHOUT_NUMBERS = (
+    *("batch.microbatch", "data.dir", "data.streaming", "data.workers"),
+    *("train.checkpoint_every", "train.steps_per_dispatch"),
+    *("execution.engine", "execution.population", "execution.data"),
+    "execution.deterministic_reduction",
+)
+# Fields that are chosen for a batch size.
+TUNED = (
+    *("optimizer.learning_rate", "schedule.warmup", "scaling.rule"),
+    *("train.epochs", "train.steps", "train.examples"),
+)
 UNKNOWN = "one seed, or seeds without any spread, cannot tell"
 Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
 
@@ -24,7 +36,8 @@ Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
 def batch_sizes(study: Study) -> Figure | None:
     """Test accuracy, and sharpness for each radius, against the batch size: mean with standard deviation, a dot per run.
 
-    A line per batch-norm mode; None where the groups do not differ in the batch size alone, or are fewer than three.
+    A line per batch-norm mode; None where the groups do not differ in the batch size, with what is chosen for it, alone,
+    or are fewer than three.
     """
     panels = list(_panels(study))
     if not panels:
@@ -41,7 +54,10 @@ def batch_sizes(study: Study) -> Figure | None:
 
 def thresholds(study: Study, modes: Collection[str] = tuple(MODES)) -> Iterator[str]:
     """Say in a sentence per measure and mode from which batch size on it changes; nothing where there is no figure."""
-    for label, curves in _panels(study):
+    panels, tuned = list(_panels(study)), sorted(_varied(study) & {*TUNED})
+    if panels and tuned:
+        yield f"The batch sizes also differ in {', '.join(tuned)}."
+    for label, curves in panels:
         for mode, curve in curves.items():
             if mode not in modes:
                 continue
@@ -99,16 +115,21 @@ def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
 
 
 def _only_sizes(study: Study) -> bool:
-    """Say whether the groups are at least three and differ in nothing but their batch size."""
-    groups = section(section(study.record, "config"), "groups")
+    """Say whether the groups are at least three and differ in nothing but their batch size, and what is chosen for it."""
     sizes = {runs[0].batch_size for runs in study.groups.values()}
-    varied = {
+    alone = _varied(study) - {*WITHOUT_NUMBERS, *TUNED} == {"batch.size"}
+    return alone and len(sizes) == len(study.groups) >= FEWEST
+
+
+def _varied(study: Study) -> set[str]:
+    """Return the fields that groups set."""
+    groups = section(section(study.record, "config"), "groups")
+    return {
         f"{name}.{field}"
         for group in groups.values()
         for name, fields in group.items()
         for field in (fields if isinstance(fields, Mapping) else [""])
     }
-    return varied == {"batch.size"} and len(sizes) == len(study.groups) >= FEWEST
 
 
 def _curve(study: Study, name: str) -> Curve:

@@ -18,7 +18,6 @@ class Cohort:
     Attributes:
         trainer: mesh, data and programs.
         state: of all runs.
-        kernels: entries of the matrices of one run.
     """
 
     def __init__(

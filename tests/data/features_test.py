@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bsexp import config
-from bsexp.data import batches, examples, sources
-from bsexp.data.preparation import synthetic
+from bsexp.data import batches, examples, records, sources
+from bsexp.data.preparation import synthetic, writing
 
 SMALL = synthetic.resized(synthetic.TIMIT_LIKE, 50)
 
@@ -55,6 +55,18 @@ def test_examples_on_disk_are_those_in_memory(data_dir):
     order = np.random.default_rng(0).permutation(40)
     assert disk.dtype == np.float32
     np.testing.assert_array_equal(disk.read(order).images, kept.images[order])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_features_that_are_not_finite_are_told_and_not_trained_on(tmp_path, streaming):
+    drawn = list(synthetic.examples(SMALL, "train"))
+    drawn[30][0][5] = np.nan
+    content = SMALL.content._replace(name="broken")
+    writing.prepare(content, lambda _: iter(drawn), tmp_path)
+    settings = config.Data(name="broken", dir=str(tmp_path), streaming=streaming)
+    read = examples.Training(settings).read if streaming else None
+    with pytest.raises(records.DamagedError, match="has inputs that are not finite"):
+        read(np.arange(50)) if read else examples.load(settings)
 
 
 def test_features_are_not_scaled():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bsexp import report, results
+from bsexp import config, conversion, report, results
 from bsexp.report import batch_sizes, folder, summary
 
 SIZES = (16, 256, 4_000)
@@ -61,6 +61,33 @@ def test_the_thresholds_are_where_the_rule_puts_them(swept):
         "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16, and all larger ones are; the rise is steepest from 256 to 4,000, 3.0 times a doubling.",
     ]
     assert summary.summarise(swept.path)["answer"].endswith(" ".join(said))
+
+
+def test_what_changes_no_number_or_is_chosen_for_a_size_leaves_the_curve(swept):
+    def said(large):
+        groups = {f"B{size}": {"batch": {"size": size}} for size in SIZES}
+        groups["B4000"] = {**groups["B4000"], **large}
+        swept.study(config={"groups": groups})
+        return list(batch_sizes.thresholds(folder.read(swept.path)))
+
+    plain = said({})
+    assert plain
+    assert said({"batch": {"size": 4_000, "microbatch": 1_000}}) == plain
+    assert said({"optimizer": {"learning_rate": 4e-3}}) == [
+        "The batch sizes also differ in optimizer.learning_rate.",
+        *plain,
+    ]
+    assert said({"optimizer": {"name": "sgd"}}) == []
+
+
+def test_the_fields_that_change_no_number_are_those_that_do_not_enter_a_name():
+    listed = {
+        path.removeprefix("config."): field
+        for path, field in conversion.valid_fields(config.Base)
+    }
+    fields = {path for path, each in listed.items() if not each.metadata["identity"]}
+    assert {*batch_sizes.WITHOUT_NUMBERS} == fields
+    assert {*batch_sizes.TUNED} <= listed.keys() - fields
 
 
 def test_thresholds_of_curves_known_by_heart():
@@ -126,7 +153,7 @@ def test_the_page_has_the_figure_and_its_thresholds(swept):
     "groups",
     [
         {"B16": {"batch": {"size": 16}}, "B256": {"batch": {"size": 256, "ghost": 16}}},
-        {"B16": {"batch": {"size": 16}}, "B256": {"optimizer": {"learning_rate": 1}}},
+        {"B16": {"batch": {"size": 16}}, "B256": {"optimizer": {"name": "sgd"}}},
         {"B16": {}},
     ],
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bsexp.data import folders, sources
+from bsexp import config
+from bsexp.data import examples, folders, sources
 from bsexp.data.preparation import catalogue, originals
 
 ROOT = Path(__file__).parents[3]
@@ -93,6 +94,16 @@ def test_what_is_not_the_original_leaves_nothing_and_says_what_to_do(
         (["timit_like", "--examples=0"], "--examples=0: must be at least 1"),
         (["timit_like", "--from=package"], "neither --from nor --manual_dir applies"),
         (
+            ["cifar10", f"--arrays={SCRIPT}"],
+            "cifar10: --arrays wants a name of your own",
+        ),
+        (["Mine", f"--arrays={SCRIPT}"], "of small letters, digits and _"),
+        (
+            ["mine", f"--arrays={SCRIPT}", "--examples=9"],
+            "beside --arrays neither --from",
+        ),
+        (["mine", "--arrays=/nowhere.npz"], "--arrays=/nowhere.npz: no such file"),
+        (
             ["timit"],
             "timit is licensed and nowhere to be fetched: put what Kaldi exported",
         ),
@@ -130,6 +141,68 @@ def test_help_names_every_data_set(prepare):
 def test_mnist_needs_no_source(prepare, data):
     assert prepare("mnist")[0] == 0
     assert folders.available(data) == ["mnist:1.0.0"]
+
+
+def test_arrays_of_ones_own_are_prepared_once_and_not_taken_for_those_of_another_file(
+    prepare, data, tmp_path
+):
+    file = tmp_path / "mine.npz"
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 5, 4), np.uint8)
+    labels = np.arange(30) % 3
+
+    def write(labels):
+        np.savez(file, train_images=images[:20], train_labels=labels[:20], test_images=images[20:], test_labels=labels[20:])  # fmt: skip
+
+    write(labels)
+    code, said = prepare("mine", f"--arrays={file}")
+    assert (code, said.out.split(" in ")[0]) == (0, "mine is ready")
+    found = examples.load(config.Data(name="mine", dir=str(data)))
+    assert (found.num_classes, found.train.image_shape) == (3, (5, 4, 1))
+    np.testing.assert_array_equal(found.train.images[..., 0], images[:20])
+    np.testing.assert_array_equal(found.train.labels, labels[:20])
+    np.testing.assert_array_equal(found.test.labels, labels[20:])
+    said = prepare("mine", f"--arrays={file}")[1].out
+    assert said.startswith("mine was there already")
+    write(labels[::-1])
+    code, said = prepare("mine", f"--arrays={file}")
+    assert code == 1
+    assert "was made of another file; remove it, or choose another name" in said.err
+    file.write_bytes(file.read_bytes()[:-40])
+    code, said = prepare("other", f"--arrays={file}")
+    assert code == 1
+    assert "does not hold them" in said.err
+    assert folders.available(data) == ["mine:1.0.0"]
+
+
+GOOD = {
+    "train_images": np.zeros((4, 3), np.float32),
+    "train_labels": np.zeros(4, np.int64),
+    "test_images": np.zeros((2, 3), np.float32),
+    "test_labels": np.zeros(2, np.int64),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"train_images": np.zeros((4, 3))}, "split train: images are float64 [4, 3]"),
+        ({"test_images": np.zeros((2, 4), np.float32)}, "split test: images are float32 [2, 4], those of the training split float32 [4, 3]"),
+        ({"test_labels": np.zeros(3, np.int64)}, "labels int64 [3]"),
+        ({"test_labels": np.zeros(2)}, "labels float64 [2]"),
+        ({"train_labels": np.array([0, 1, -1, 0])}, "the smallest label is -1"),
+        ({"train_images": np.full((4, 3), np.nan, np.float32)}, "images are not finite"),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_no_data_set_are_refused(
+    prepare, data, tmp_path, changed, reason
+):
+    np.savez(tmp_path / "mine.npz", **GOOD | changed)
+    code, said = prepare("mine", f"--arrays={tmp_path / 'mine.npz'}")
+    assert code == 1
+    assert reason in said.err
+    assert "an .npz file with train_images" in said.err
+    assert not data.exists()
 
 
 def test_frames_of_kaldi_and_stand_ins_are_prepared_by_name(prepare, data, tmp_path):
