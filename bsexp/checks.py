@@ -6,6 +6,19 @@ from typing import Any
 from bsexp import bounds, config, conversion, counts, rates
 from bsexp.catalogue import Catalogue
 
+# Field -> the one without which it does nothing but give a run another name.
+GOVERNED = {
+    "optimizer.sam_adaptive": "optimizer.sam_radius",
+    "optimizer.decay_mask": "optimizer.weight_decay",
+    "robust.conservative_iterations": "robust.conservative",
+    "robust.adversarial_share": "robust.adversarial",
+    "robust.stability_noise": "robust.stability",
+    "batch.growth": "batch.growth_epochs",
+    "data.noise_seed": "data.label_noise",
+    "train.monitor": "train.patience",
+    "train.target_metric": "train.target",
+}
+
 
 def check_bases(
     merged: Mapping[str, Any],
@@ -18,9 +31,9 @@ def check_bases(
 
     The base run itself, over which the groups are laid, is not trained: its numbers need not fit each other.
     """
-    sizes = {}
+    sizes, wrong_in = {}, {}
     for name, base in bases.items():
-        found = _check_names(base, catalogue)
+        found = wrong_in[name] = _check_names(base, catalogue)
         try:
             examples = catalogue.training_examples(base.data)
         except bounds.FieldError as error:
@@ -41,10 +54,23 @@ def check_bases(
                     sizes[name] = size
                     last = catalogue.whole_epochs(base, size, examples)
                     found |= _check_epochs(study, name, last, catalogue)
-        errors += [
-            f"{_place(merged, name, path)}: {error}" for path, error in found.items()
-        ]
+    errors += _told(merged, wrong_in)
     return sizes
+
+
+def _told(
+    merged: Mapping[str, Any], wrong_in: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """Yield what is wrong in each group; of a field of the base run also in which, where it is not the same in all."""
+    for name, found in wrong_in.items():
+        for path, error in found.items():
+            place = _place(merged, name, path)
+            of_base = not place.startswith(
+                (f"config.groups.{name}.", "config.measure.")
+            )
+            alike = all(each.get(path) == error for each in wrong_in.values())
+            named = f" (group {name})" if of_base and not alike else ""
+            yield f"{place}: {error}{named}"
 
 
 def check_starts(
@@ -61,6 +87,26 @@ def check_starts(
             f"{_place(merged, name, path)}: {error}" for path, error in found.items()
         ]
     return errors
+
+
+def check_effects(
+    merged: Mapping[str, Any], bases: Mapping[str, config.Base]
+) -> Iterator[str]:
+    """Yield what is set and does nothing in any group; groups may differ in whether it does."""
+    for path, governor in GOVERNED.items():
+        default = _value(config.Base(), path)
+        idle = [
+            _value(base, path) != default and not _value(base, governor)
+            for base in bases.values()
+        ]
+        if idle and all(idle):
+            place = _place(merged, next(iter(bases)), path)
+            yield f"{place}: does nothing without config.{governor}"
+
+
+def _value(base: config.Base, path: str) -> Any:
+    group, field = path.split(".")
+    return getattr(getattr(base, group), field)
 
 
 def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:

@@ -59,6 +59,8 @@ def open_study(
     wrong = {error.partition("=")[0] for error in errors}
     fine = [each for each in overrides if f"config.{each[0]}" not in wrong]
     errors += _without_effect(fine, study.groups)
+    if not errors and not study.run:  # a finished run was trained as it was
+        errors += checks.check_effects(merged, bases)
     if errors:
         raise ConfigError(tuple(dict.fromkeys(errors)))
     study = _with_code(study, catalogue)

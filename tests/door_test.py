@@ -382,6 +382,39 @@ def test_a_rule_need_not_fit_a_batch_size_that_no_group_trains_with():
     assert [run.batch_size for run in plan.runs[:1]] == [100]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "governor"),
+    [
+        ("optimizer.sam_adaptive", True, "optimizer.sam_radius"),
+        ("optimizer.decay_mask", "kernels", "optimizer.weight_decay"),
+        ("robust.conservative_iterations", 7, "robust.conservative"),
+        ("robust.adversarial_share", 0.25, "robust.adversarial"),
+        ("robust.stability_noise", 0.25, "robust.stability"),
+        ("batch.growth", 7, "batch.growth_epochs"),
+        ("data.noise_seed", 7, "data.label_noise"),
+        ("train.monitor", "train_loss", "train.patience"),
+        ("train.target_metric", "train_loss", "train.target"),
+    ],
+)
+def test_what_does_nothing_in_any_group_is_refused(field, value, governor):
+    said = f"config.{field}={value}: does nothing without config.{governor}"
+    assert errors((field, str(value))) == [said]
+    works = "(1,)" if governor == "batch.growth_epochs" else "0.1"
+    if governor != "train.patience":
+        assert opened((field, str(value)), (f"groups.SB.{governor}", works)).runs
+
+
+def test_a_field_of_the_base_run_that_is_wrong_in_one_group_names_it():
+    bad = {60_000: {"batch.ghost": "bad"}}
+    catalogue = dataclasses.replace(
+        CATALOGUE, recipe_errors=lambda _base, size, _examples: bad.get(size, {})
+    )
+    settings = {**SETTINGS, "batch": {"ghost": 9}, "groups": {"LB": {"batch": {"size": "100%"}}, "SB": {}}}  # fmt: skip
+    with pytest.raises(door.ConfigError) as caught:
+        door.open_study(settings, (), catalogue)
+    assert caught.value.errors == ("config.batch.ghost=9: bad (group LB)",)
+
+
 def test_a_schedule_in_full_goes_through_the_door():
     plan = rated(
         ("schedule.name", "piecewise_constant_schedule"),

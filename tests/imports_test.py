@@ -39,6 +39,7 @@ ALLOWED = {
     "study": {"catalogue", "config", "door", "items", "environment", "laboratory", "renewal", "sharing", "workshop", "progress", "results", "workdir", "report", "probes", "training", "data", "models"},
     "dry_run": {"config", "door", "items", "progress", "renewal", "results", "study", "workdir", "workshop", "training", "data"},
     "estimate": {"config", "door", "dry_run", "environment", "keskar2017", "study", "workshop", "data", "training"},
+    "trained": {"door", "models", "results", "study", "workshop", "data", "training"},
     "collection": {"command", "config", "keskar2017", "door", "dry_run", "estimate", "report", "results", "study", "data"},
     "main": {"bounds", "collection", "command", "compile_cache", "door", "dry_run", "huge_pages", "results", "study", "workdir", "training"},
 }  # fmt: skip

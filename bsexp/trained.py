@@ -1,0 +1,64 @@
+"""A trained network out of a run's folder, for work of one's own."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from bsexp import door, models, results, study, workshop
+from bsexp.data import batches, examples
+from bsexp.training import checkpoint, interruption, optim, recipe, step
+
+
+class Trained(NamedTuple):
+    """A network with what a run has trained.
+
+    Attributes:
+        model: its pure functions.
+        parameters: x, a pytree.
+        statistics: running averages of batch norm; empty without.
+    """
+
+    model: models.Model
+    parameters: Any
+    statistics: Any
+
+    def logits(self, images: jax.Array) -> jax.Array:
+        """Return float32 [B, classes], batch norm by the running averages, of images, uint8 [B, H, W, C], or features."""
+        inputs = batches.scale(images)
+        return self.model.apply(self.parameters, self.statistics, inputs, "running")
+
+
+def load(run: str | os.PathLike) -> Trained:
+    """Load the network that a run ended with.
+
+    Args:
+        run: its folder, such as results/<study>/runs/<name>; its data set must be there, for the shape of an image.
+
+    Raises:
+        door.ConfigError: there is no run that was trained to its end, or it began with the weights of another.
+        results.BrokenFileError: the checkpoint of its end is not there any more, or damaged.
+
+    Wrong to use while the run is trained further in another process.
+    """
+    plan = door.open_study({"run": str(run)}, (), study.catalogue())
+    (described,) = plan.runs
+    found = examples.describe(described.base.data)
+    model = workshop.build_model(
+        described.base.model, found.image_shape, found.num_classes
+    )
+    made = recipe.build(described, model, found.train_examples)
+    rates = optim.rates(recipe.scaled_optimizer(described))
+    folder = Path(run)
+    with (
+        interruption.Deferred(),
+        checkpoint.Checkpoints(folder / "checkpoints") as checkpoints,
+    ):
+        state = checkpoints.restore(step.init(made, rates, described.seed))
+    last = results.read_rows(folder / results.CURVES)[-1]["step"]
+    if state is None or state.step != last:
+        raise results.BrokenFileError(
+            f"{folder} has no whole checkpoint of its last step, {last}; the same command computes the run again"
+        )
+    return Trained(model, state.parameters, state.statistics)
