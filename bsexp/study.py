@@ -102,6 +102,8 @@ def wanted(
     def of(data: config.Data) -> tuple[list[task.Task], list[task.Task]]:
         found = described or examples.describe(data)
         sizes = {"train": found.train_examples, "test": found.test_examples}
+        if found.validation_examples:
+            sizes["validation"] = found.validation_examples
         return (
             probes.tasks(measure.probes, measure, sizes),
             probes.tasks(measure.along.probes, measure, sizes),

@@ -165,6 +165,21 @@ def test_a_target_that_is_asked_for_after_training_is_read_off_the_curves(
     assert "target" not in asked(0.0)[2]["base"]
 
 
+def test_a_validation_split_is_measured_beside_the_others(mnist_dir, tmp_path):
+    """As it was seen after the last epoch, on examples that are in neither other split."""
+    chosen = settings(mnist_dir, data={"validation_size": 300})
+    plan = door.open_study(chosen, [], study.catalogue())
+    code, _, _, found = computed(plan, tmp_path / "study")
+    assert code == 0
+    last = results.read_rows(found["base"] / results.CURVES)[-1]
+    record = results.measurements(found["base"])["evaluation/running"]
+    for name in ("validation_loss", "validation_accuracy", "test_loss"):
+        assert record["values"][name] == pytest.approx(last[name], rel=1e-5)
+    assert record["detail"] == {"train": 400, "validation": 300, "test": 10_000}
+    frame = results.load(tmp_path / "study")
+    assert "validation_accuracy" in set(frame["measure"])
+
+
 def test_a_run_that_diverged_is_not_trained_again_and_the_study_is_finished(
     mnist_dir, tmp_path
 ):

@@ -1,4 +1,4 @@
-"""Test accuracy and sharpness against the batch size, and from which size on they change: Figure 4 of arXiv:1609.04836."""
+"""Accuracy and sharpness against the batch size, and from which size on they change: Figure 4 of arXiv:1609.04836."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
 
 @styled
 def batch_sizes(study: Study) -> Figure | None:
-    """Test accuracy, and sharpness for each radius, against the batch size: mean with standard deviation, a dot per run.
+    """Accuracy held out, and sharpness for each radius, against the batch size: mean with standard deviation, a dot per run.
 
     A line per batch-norm mode; None where the groups do not differ in the batch size, with what is chosen for it, alone,
     or are fewer than three.
@@ -43,7 +43,7 @@ def batch_sizes(study: Study) -> Figure | None:
     if not panels:
         return None
     figure = Figure(figsize=(4.4 * len(panels) + 0.2, 3.9), layout="constrained")
-    figure.set_label("Test accuracy and sharpness against the batch size.")
+    figure.set_label("Accuracy and sharpness against the batch size.")
     drawn = np.ravel(figure.subplots(1, len(panels)))
     for axes, (label, curves) in zip(drawn, panels, strict=True):
         _draw(axes, label, curves)
@@ -104,7 +104,8 @@ def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
     if not _only_sizes(study):
         return
     names = {name for run in study.runs for name in run.values}
-    for measure in ("test_accuracy", *full_sharpness(names)):
+    accuracies = "validation_accuracy", "test_accuracy"
+    for measure in (*accuracies, *full_sharpness(names)):
         by_mode = {mode: in_mode(measure, mode) for mode in MODES}
         curves = {mode: _curve(study, name) for mode, name in by_mode.items()}
         curves = {mode: curve for mode, curve in curves.items() if len(curve) > 1}

@@ -25,8 +25,10 @@ STALLED = (
 
 _PLAIN = {
     "train_accuracy": ("Accuracy", "Training accuracy", "%", 100.0),
+    "validation_accuracy": ("Accuracy", "Validation accuracy", "%", 100.0),
     "test_accuracy": ("Accuracy", "Test accuracy", "%", 100.0),
     "train_loss": ("Loss", "Training loss", "nats", 1.0),
+    "validation_loss": ("Loss", "Validation loss", "nats", 1.0),
     "test_loss": ("Loss", "Test loss", "nats", 1.0),
 }
 _WHOLE = {
@@ -101,7 +103,7 @@ class Measure:
 
     @property
     def order(self) -> tuple:
-        """Sorting key of its row: section, training before test, running before batch."""
+        """Sorting key of its row: section, training before validation before test, running before batch."""
         kind = (
             list(_PLAIN).index(self.name.split("/")[0])
             if self.name.split("/")[0] in _PLAIN

@@ -80,6 +80,18 @@ def test_what_changes_no_number_or_is_chosen_for_a_size_leaves_the_curve(swept):
     assert said({"optimizer": {"name": "sgd"}}) == []
 
 
+def test_the_validation_split_chooses_where_there_is_one(swept):
+    plain = list(batch_sizes.thresholds(folder.read(swept.path)))
+    for place in (swept.path / "runs").iterdir():
+        points = results.points(place)
+        (tested,) = points[None]["test_accuracy"]["values"].values()
+        kept = {"settings": {}, "values": {"validation_accuracy": 1 - tested}, "detail": {}}  # fmt: skip
+        results.write_points(place, {None: {**points[None], "validation_accuracy": kept}})  # fmt: skip
+    first, *others = batch_sizes.thresholds(folder.read(swept.path))
+    assert first.startswith("Validation accuracy, %, batch norm: running averages: highest, 5, at 4,000; ")  # fmt: skip
+    assert others == plain
+
+
 def test_the_fields_that_change_no_number_are_those_that_do_not_enter_a_name():
     listed = {
         path.removeprefix("config."): field
