@@ -123,6 +123,8 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         for name in names
         if name not in valid
     ]
+    if "" in study.groups:
+        errors.append("config.groups: a group needs a name")
     if study.first_seed + study.seeds > 2**31:
         errors.append(
             f"config.first_seed={study.first_seed}: with config.seeds={study.seeds} the last seed would be above {2**31 - 1:,}"

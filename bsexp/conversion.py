@@ -26,6 +26,16 @@ def valid_fields(
     return listed
 
 
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings: dotted path -> what is no mapping."""
+    found = {}
+    for name, value in tree.items():
+        below = isinstance(value, Mapping)
+        path = f"{prefix}{name}"
+        found |= leaves(value, f"{path}.") if below else {path: value}
+    return found
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Say which valid name is closest, and list them all."""
     valid = list(valid)

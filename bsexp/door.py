@@ -133,7 +133,7 @@ def _of_run(
             ]
         )
     fixed = (*BASE_FIELDS, "groups", "compare", "seeds", "first_seed")
-    given = dict(_leaves({key: merged[key] for key in fixed if key in merged}))
+    given = conversion.leaves({key: merged[key] for key in fixed if key in merged})
     place = {
         field: given.pop(f"data.{field}")
         for field in ("dir", "streaming", "workers")
@@ -154,14 +154,6 @@ def _of_run(
         "seeds": 1,
         "first_seed": found["seed"],
     }
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _check_distinct(runs: Sequence[config.Run]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bsexp
-from bsexp import config, door, items, results
+from bsexp import config, conversion, door, items, results
 from bsexp.probes import task
 from bsexp.training import stopping
 
@@ -121,8 +121,11 @@ class Workdir:
         if not self._old:
             return []
         # A folder that is older than a field was computed with that field's default.
-        defaults = _leaves(items.as_json(dataclasses.asdict(config.Study())))
-        old, new = _leaves(self._old["config"]), _leaves(self._new["config"])
+        defaults = conversion.leaves(items.as_json(dataclasses.asdict(config.Study())))
+        old, new = (
+            conversion.leaves(self._old["config"]),
+            conversion.leaves(self._new["config"]),
+        )
         changed = [
             key
             for key in {**old, **new}
@@ -327,13 +330,3 @@ def _add_seconds(file: Path, spent: Mapping[str, float]) -> None:
     for kind, seconds in spent.items():
         content["seconds"][kind] = round(content["seconds"][kind] + seconds, 3)
     results.write_json(file, content)
-
-
-def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {path: tree}
-    return {
-        key: leaf
-        for name, value in tree.items()
-        for key, leaf in _leaves(value, f"{path}.{name}" if path else name).items()
-    }

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from bsexp import results
-from bsexp.report import batch_sizes, collection, folder, measures, tables, verdicts
+from bsexp.report import (
+    batch_sizes,
+    collection,
+    counting,
+    folder,
+    measures,
+    tables,
+    verdicts,
+)
 
 ROOT = Path(__file__).parent.parent
 STUDY = Path("results/sharp_minima")
@@ -80,7 +88,7 @@ def verdict_table() -> str:
     return (
         f"\n{table}\n\n"
         "All with the statistics of the batch, as the paper's released code has it, and φ by L-BFGS-B. "
-        f"{verdicts.counts_by_network(rows, collection.lengths(members))}. {verdicts.corrected(rows)}{not_run} {collection.distances(members)} What keeps our cells from being the paper's measurement:\n\n{but}\n\n"
+        f"{counting.counts_by_network(rows, collection.lengths(members))}. {counting.corrected(rows)}{not_run} {collection.distances(members)} What keeps our cells from being the paper's measurement:\n\n{but}\n\n"
         f"<details><summary>The rule of the verdicts, and how they come out by every way of measuring</summary>\n\n{verdicts.RULE}\n\n"
         f"{ways}\n\n</details>\n\n"
     )

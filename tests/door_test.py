@@ -404,6 +404,15 @@ def test_what_does_nothing_in_any_group_is_refused(field, value, governor):
         assert opened((field, str(value)), (f"groups.SB.{governor}", works)).runs
 
 
+def test_a_group_without_a_name_is_refused():
+    """config.start.group="" means a random start."""
+    settings = {
+        **SETTINGS,
+        "groups": {**SETTINGS["groups"], "": {"batch": {"size": 7}}},
+    }
+    assert errors(settings=settings) == ["config.groups: a group needs a name"]
+
+
 def test_a_field_of_the_base_run_that_is_wrong_in_one_group_names_it():
     bad = {60_000: {"batch.ghost": "bad"}}
     catalogue = dataclasses.replace(

@@ -103,7 +103,7 @@ class Portions:
         return 2**60
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Read images, uint8 [n, H, W, C], and labels, int32 [n], of a portion, counted from where it begins."""
+        """Read images, uint8 [n, H, W, C], or features, float32 [n, D], and labels, int32 [n], of a portion counted from its begin."""
         size = self._size
         later, part = divmod(number + self._begin // size, -(-self._of_epoch // size))
         first = self._begin if number == 0 else part * size

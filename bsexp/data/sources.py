@@ -33,7 +33,7 @@ DTYPE_AND_RANK = ((np.uint8, 3), (np.float32, 1))  # images, features
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in memory in a fixed order: images, uint8 [N, H, W, C], and labels, int32 [N]."""
+    """Examples in memory in a fixed order: images, uint8 [N, H, W, C], or features, float32 [N, D]; labels, int32 [N]."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -84,7 +84,7 @@ class Description:
     version: str
     train_examples: int
     test_examples: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]  # (H, W, C), or (D,) of features
     num_classes: int
     validation_examples: int = 0
     dtype: np.dtype = np.dtype(np.uint8)

@@ -77,7 +77,7 @@ class Stream:
         self._rest: tuple[np.ndarray, np.ndarray] | None = None
 
     def take(self, updates: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the next batches: images, uint8 [updates, b, H, W, C], and labels, int32 [updates, b].
+        """Return the next batches: images, uint8 [updates, b, H, W, C], or features, float32 [updates, b, D]; labels, int32 [updates, b].
 
         They go on over the end of an epoch.
 

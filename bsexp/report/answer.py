@@ -12,7 +12,7 @@ from bsexp.report.welch import LEVEL, welch, written
 PREFERRED = (
     "1e-3"  # the half-width that the paper's text speaks of, where it was measured
 )
-MODES = {
+MODES_IN_A_SENTENCE = {
     "running": "running-average batch norm",
     "batch": "batch norm by the statistics of the batch",
 }
@@ -108,7 +108,8 @@ def _beside(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[
     told = []
     for kind in BESIDE:
         ratios = {
-            mode: _of_means(f"{kind}/{mode}", comparison, groups) for mode in MODES
+            mode: _of_means(f"{kind}/{mode}", comparison, groups)
+            for mode in MODES_IN_A_SENTENCE
         }
         known = [
             f"{times(ratio)} ({mode})"
@@ -195,7 +196,11 @@ def _sharpnesses(pair: Mapping[str, Any]) -> list[str]:
 
     def rank(measure: str) -> tuple[int, bool, float]:
         *_, epsilon, mode = measure.split("/")
-        return [*MODES, mode].index(mode), epsilon != PREFERRED, -float(epsilon)
+        return (
+            [*MODES_IN_A_SENTENCE, mode].index(mode),
+            epsilon != PREFERRED,
+            -float(epsilon),
+        )
 
     return sorted(found, key=rank)
 
@@ -204,7 +209,7 @@ def _words(measure: str) -> str:
     if not measure:
         return "a finite φ"
     *_, space, epsilon, mode = measure.split("/")
-    return f"φ at ε = {epsilon} in the {space} space, {MODES.get(mode, mode)}"
+    return f"φ at ε = {epsilon} in the {space} space, {MODES_IN_A_SENTENCE.get(mode, mode)}"
 
 
 def _name(group: str, groups: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bsexp import keskar2017, results
-from bsexp.report import caveats, folder, modes, page, summary, verdicts
+from bsexp.report import caveats, counting, folder, modes, page, summary, verdicts
 from bsexp.report.folder import number, section
 from bsexp.report.vector import inline
 
@@ -104,7 +104,7 @@ def build(workdir: str | PathLike) -> str:
             tables={TITLES[n]: _by_network(rows, n) for n in TITLES},
             rule=verdicts.RULE,
             scores=list(scores(rows)),
-            corrected=verdicts.corrected(verdicts.one_a_cell(rows)),
+            corrected=counting.corrected(verdicts.one_a_cell(rows)),
             distances=distances(members),
             caveats=list(differences(members)),
             modes=_modes(rows, members),
@@ -156,7 +156,7 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
     if not rows:
         return told
     closest = verdicts.one_a_cell(rows)
-    counted = verdicts.counts_by_network(closest, lengths(members))
+    counted = counting.counts_by_network(closest, lengths(members))
     return f"Of {len(closest)} pairs of cells of Tables 2 to 4: {counted}. {told}"
 
 
@@ -224,7 +224,7 @@ def scores(rows: Sequence[verdicts.Row]) -> Iterator[str]:
         ]
         if found:
             what = f"φ, {found[0].way}" if search else "accuracy"
-            yield f"{what}, batch norm {mode}: {verdicts.counts(found)}."
+            yield f"{what}, batch norm {mode}: {counting.counts(found)}."
 
 
 def _by_network(

@@ -102,7 +102,7 @@ class Resident(Feed):
 
     Args:
         mesh_engine: where the cohort trains.
-        data: images, uint8 [N, ...], and labels, int32 [N], everywhere.
+        data: images, uint8 [N, H, W, C], or features, float32 [N, D], and labels, int32 [N], everywhere.
         examples: N.
         seeds: of the members.
     """

@@ -150,6 +150,16 @@ def _peak(taken: tuple[str, ...]) -> dict[str, float]:
     return {"init_value" if "init_value" in taken else "value": 1.0}
 
 
+def _longest(unit: str, epochs: Sequence[tuple[int, int]], total_examples: int) -> str:
+    """Write the length of the whole training in a unit."""
+    moments, seen = _knots(unit, epochs)
+    # Equal epochs have two knots alone, and the end may lie beyond them.
+    end = np.interp(total_examples, seen, moments)
+    if total_examples > seen[-1]:
+        end = moments[-1] * total_examples / seen[-1]
+    return f"{end:g} {unit}"
+
+
 def errors(
     schedule: config.Schedule,
     *,
@@ -157,14 +167,14 @@ def errors(
     total_examples: int,
 ) -> dict[str, str]:
     """Return what is wrong with a schedule, field of the base run -> message. The arguments are those of `factor`."""
-    if _clock(schedule.unit, epochs)(schedule.warmup) > total_examples:
-        moments, seen = _knots(schedule.unit, epochs)
-        # Equal epochs have two knots alone, and the end may lie beyond them.
-        end = np.interp(total_examples, seen, moments)
-        if total_examples > seen[-1]:
-            end = moments[-1] * total_examples / seen[-1]
-        longest = f"{end:g} {schedule.unit}"
+    seen = _clock(schedule.unit, epochs)
+    longest = _longest(schedule.unit, epochs, total_examples)
+    if seen(schedule.warmup) > total_examples:
         return {"schedule.warmup": f"must be at most {longest}, the whole training"}
+    ramp = schedule.arguments.get("warmup_steps", 0)
+    if isinstance(ramp, int | float) and seen(ramp) > total_examples:
+        most = f"warmup_steps must be at most {longest}, the whole training"
+        return {"schedule.arguments": most}
     try:
         made = factor(schedule, epochs=epochs, total_examples=total_examples)
         values = jax.vmap(made)(jnp.linspace(0, total_examples, 101))

@@ -38,7 +38,8 @@ class Place:
     Attributes:
         engine: the mesh and how programs run on it.
         training: the training examples, in memory or on disk.
-        data: their images, uint8 [N, H, W, C], and labels, int32 [N], on every device; None where they are streamed.
+        data: their images, uint8 [N, H, W, C], or features, float32 [N, D], and labels, int32 [N], on every device; None
+            where they are streamed.
         held_out: "test", and "validation" where there is one.
     """
 

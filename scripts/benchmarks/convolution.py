@@ -34,7 +34,7 @@ POOLS = {
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Compare forward and backward pass of both forms, at 256 examples of CIFAR's shape."""
+    """Compare forward and backward pass of both forms, at examples of CIFAR's shape, as many as NETWORKS says."""
     for name, (inputs_shape, kernel_shape, stride) in CONVOLUTIONS.items():
         arguments = _random((BATCH_SIZE, *inputs_shape), kernel_shape)
 

@@ -8,7 +8,7 @@ from report.summaries import summary
 from scipy import stats
 
 from bsexp import keskar2017
-from bsexp.report import verdicts, welch
+from bsexp.report import counting, verdicts, welch
 
 FLAT, SHARP = [1.0, 1.2, 0.8], [150.0, 170.0, 160.0]
 PAPER = ((1.23, 0.83), (205.14, 69.52))
@@ -119,7 +119,7 @@ def test_holms_correction_is_that_of_a_known_example():
     (row, *_) = verdicts.rows("F1", None)
 
     def said(*p_values):
-        return verdicts.corrected(
+        return counting.corrected(
             [row, *(dataclasses.replace(row, p=p) for p in p_values)]
         )
 
@@ -144,8 +144,8 @@ def test_a_network_with_one_group_has_one_row_a_cell():
     assert len(rows) == 6 + 3
     chosen = verdicts.one_a_cell(rows)
     assert [row.table for row in chosen] == [2, 2, 3, 3, 4, 4]
-    assert verdicts.counts(chosen) == "6 not run here"
-    assert verdicts.counts_by_network(chosen, {}) == "6 not run here"
+    assert counting.counts(chosen) == "6 not run here"
+    assert counting.counts_by_network(chosen, {}) == "6 not run here"
 
 
 def test_verdicts_are_counted_for_each_network_apart():
@@ -157,7 +157,7 @@ def test_verdicts_are_counted_for_each_network_apart():
         *verdicts.rows("C1", both),
         *verdicts.rows("F2", None),
     ]
-    said = verdicts.counts_by_network(
+    said = counting.counts_by_network(
         verdicts.one_a_cell(rows),
         {"F1": "40 epochs, 5 seeds", "C1": "30 epochs, 3 seeds"},
     )

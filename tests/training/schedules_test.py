@@ -217,6 +217,7 @@ def test_jumps_come_at_their_update_in_a_training_of_many_examples():
         ({"name": "cosine_decay_schedule", "arguments": {"decay_steps": "ten"}}, "arguments", "ValueError"),
         ({"name": "linear_schedule", "arguments": {"end_value": 0, "transition_begin": 20}}, "arguments", "transition_steps is 0 examples"),
         ({"name": "linear_schedule", "arguments": {"end_value": -0.1}}, "arguments", "negative, infinite or zero"),
+        ({"name": "warmup_cosine_decay_schedule", "arguments": {"warmup_steps": 21}}, "arguments", "warmup_steps must be at most 20 epochs"),
         ({"arguments": {"value": 0.0}}, "arguments", "negative, infinite or zero"),
         ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": (5, 0.1)}}, "arguments", "TypeError"),
     ],
