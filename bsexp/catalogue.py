@@ -42,19 +42,11 @@ class Catalogue:
     training_examples: Callable[[config.Data], int]
     finished_run: Callable[[str], Mapping[str, Any]]
     model_error: Callable[[config.Base], str]
-    network_code: Callable[[str], str] = lambda _name: ""
-    schedules: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    schedule_errors: Callable[[config.Base, int, int], dict[str, str]] = (
-        lambda _base, _size, _examples: {}
-    )
-    rules: tuple[str, ...] = (config.Scaling.rule,)
-    recipe_errors: Callable[[config.Base, int, int], dict[str, str]] = (
-        lambda _base, _size, _examples: {}
-    )
-    scaling_error: Callable[[config.Optimizer, config.Scaling, int], str] = (
-        lambda _optimizer, _scaling, _size: ""
-    )
-    whole_epochs: Callable[[config.Base, int, int], int] = (
-        lambda base, _size, _examples: base.train.epochs
-    )
-    kept_epochs: Callable[[str], Sequence[int]] = lambda _folder: ()
+    network_code: Callable[[str], str]
+    schedules: Mapping[str, tuple[str, ...]]
+    schedule_errors: Callable[[config.Base, int, int], dict[str, str]]
+    rules: tuple[str, ...]
+    recipe_errors: Callable[[config.Base, int, int], dict[str, str]]
+    scaling_error: Callable[[config.Optimizer, config.Scaling, int], str]
+    whole_epochs: Callable[[config.Base, int, int], int]
+    kept_epochs: Callable[[str], Sequence[int]]

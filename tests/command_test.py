@@ -2,11 +2,11 @@ import io
 import shlex
 from pathlib import Path
 
+import catalogues
 import pytest
 from rich.console import Console
 
 from bsexp import command, config, conversion, door
-from bsexp.catalogue import Catalogue
 
 EXPERIMENT = "experiments/sharp_minima.py"
 PLACE = ("--coordinator=node1:1234", "--processes=2", "--process=1")
@@ -141,24 +141,14 @@ def test_the_help_page_lists_every_field_with_meaning_and_default():
 
 
 def test_a_printed_configuration_can_be_typed_back():
-    catalogue = Catalogue(
-        {"F1": ("paper",)},
-        config.Measure().probes,
-        ("running", "batch"),
-        {"adam": ()},
-        lambda _: "",
-        lambda *_: 100,
-        {}.get,
-        lambda _: "",
-    )
     settings = {
         "seeds": 7,
         "batch": {"size": "10%"},
         "groups": {"it's": {"train": {"epochs": 2}}},
     }
-    plan = door.open_study(settings, [], catalogue)
+    plan = door.open_study(settings, [], catalogues.PLAIN)
     printed = io.StringIO()
     command.print_config(plan, Console(file=printed))
     words = shlex.split(printed.getvalue())
     typed = command.parse(["--config=mine.py", *words])
-    assert door.open_study({}, typed.overrides, catalogue) == plan
+    assert door.open_study({}, typed.overrides, catalogues.PLAIN) == plan

@@ -1,9 +1,9 @@
 import dataclasses
 
+import catalogues
 import pytest
 
 from bsexp import bounds, config, conversion, door
-from bsexp.catalogue import Catalogue
 from bsexp.training import optim, scaling, schedules
 
 
@@ -13,7 +13,8 @@ def training_examples(data):
     return {"mnist": 60_000, "small": 100}[data.name]
 
 
-CATALOGUE = Catalogue(
+CATALOGUE = dataclasses.replace(
+    catalogues.PLAIN,
     models={"F1": ("paper",), "C1": ("paper", "released"), "C2": ("paper",)},
     probes=("evaluation", "sharpness"),
     modes=("running", "batch"),
@@ -222,16 +223,7 @@ def test_an_unknown_data_set_is_told_with_how_to_get_it():
     def missing(data):
         raise ValueError(f"{data.name} is not in {data.dir}")
 
-    catalogue = Catalogue(
-        {"F1": ("paper",)},
-        ("evaluation",),
-        ("running",),
-        {"adam": ()},
-        lambda _: "",
-        missing,
-        FINISHED.get,
-        lambda _: "",
-    )
+    catalogue = dataclasses.replace(catalogues.PLAIN, training_examples=missing)
     with pytest.raises(
         door.ConfigError, match=r"config\.data\.name=nist: nist is not in there"
     ):
