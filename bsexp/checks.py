@@ -16,7 +16,6 @@ GOVERNED = {
     "batch.growth": "batch.growth_epochs",
     "data.noise_seed": "data.label_noise",
     "train.monitor": "train.patience",
-    "train.target_metric": "train.target",
 }
 
 

@@ -94,7 +94,8 @@ def _sets(group: Any, path: Sequence[str]) -> bool:
         if name not in group:
             return False
         group = group[name]
-    return True
+    # One mapping is laid over another, and replaces none of its other entries.
+    return not isinstance(group, Mapping)
 
 
 def _run(

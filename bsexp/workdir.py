@@ -145,12 +145,11 @@ class Workdir:
     def missing(self, wanted: list[items.Item]) -> list[items.Item]:
         """Return the measurements that are not there, or were made with other settings.
 
-        A run that ended before an epoch lacks nothing there, and one that diverged nothing at all, nor does a pair with it.
+        A run that ended before an epoch lacks nothing there, and one that diverged nothing at all, nor does a pair with it
+        or what would begin with its weights.
         """
         runs = items.needed_runs(wanted)
-        diverged = {
-            name for name, run in runs.items() if self.status(run).get("diverged")
-        }
+        vain = {name for name, run in runs.items() if self._in_vain(run)}
         found = {
             name: results.points(self.run_folder(run)) for name, run in runs.items()
         }
@@ -166,8 +165,15 @@ class Workdir:
             for item in wanted
             if not has(item)
             and (item.epoch or 0) <= ends[item.run.name]
-            and not diverged & items.needed_runs([item]).keys()
+            and not vain & items.needed_runs([item]).keys()
         ]
+
+    def _in_vain(self, run: config.Run) -> bool:
+        """Say whether a run diverged, or the one with whose weights it begins before it came there."""
+        if run.donor is not None and self._in_vain(run.donor):
+            kept = results.kept_epochs(self.weights_folder(run.donor))
+            return run.base.start.epoch not in (0, *kept)
+        return bool(self.status(run).get("diverged"))
 
     def end(self, run: config.Run) -> float:
         """Return the epochs that a run which was trained to its end has; infinity for one that may go on."""
@@ -235,15 +241,20 @@ class Workdir:
         for run in self._runs:
             status = self.status(run)
             state = status.get("state")
-            # One that failed after training lacked measurements that are asked for no more.
-            measured = state == "failed" and results.is_trained(status)
-            if state in (*UNSETTLED, "done") or measured:
+            if state in (*UNSETTLED, "done") or self._failed_later(run, status):
                 # What stopped it is past, and the target may have become another one.
                 old = ("reason", "target", "trained")
                 kept = {key: status[key] for key in status if key not in old}
                 done = {**kept, "state": "done", **self._target(run)}
                 if done != status:
                     results.write_json(self.run_folder(run) / "status.json", done)
+
+    def _failed_later(self, run: config.Run, status: Mapping[str, Any]) -> bool:
+        """Say whether a run that failed was trained: then it lacked what is asked for no more."""
+        if status.get("state") != "failed" or status.get("diverged"):
+            return False
+        known = results.measurements(self.run_folder(run))
+        return results.is_trained(status) or bool(known)
 
     def _target(self, run: config.Run) -> dict[str, Any]:
         """Return when a run reached its target, None where it did not; nothing where it had none."""

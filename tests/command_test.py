@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import shlex
 from pathlib import Path
@@ -141,14 +142,20 @@ def test_the_help_page_lists_every_field_with_meaning_and_default():
 
 
 def test_a_printed_configuration_can_be_typed_back():
+    catalogue = dataclasses.replace(
+        catalogues.PLAIN, optimizers={"adam": ("b1", "eps")}
+    )
     settings = {
         "seeds": 7,
         "batch": {"size": "10%"},
-        "groups": {"it's": {"train": {"epochs": 2}}},
+        "optimizer": {"arguments": {"eps": 1e-6}},
+        "groups": {
+            "it's": {"train": {"epochs": 2}, "optimizer": {"arguments": {"b1": 0.8}}}
+        },
     }
-    plan = door.open_study(settings, [], catalogues.PLAIN)
+    plan = door.open_study(settings, [], catalogue)
     printed = io.StringIO()
     command.print_config(plan, Console(file=printed))
     words = shlex.split(printed.getvalue())
     typed = command.parse(["--config=mine.py", *words])
-    assert door.open_study({}, typed.overrides, catalogues.PLAIN) == plan
+    assert door.open_study({}, typed.overrides, catalogue) == plan

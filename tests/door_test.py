@@ -385,7 +385,6 @@ def test_a_rule_need_not_fit_a_batch_size_that_no_group_trains_with():
         ("batch.growth", 7, "batch.growth_epochs"),
         ("data.noise_seed", 7, "data.label_noise"),
         ("train.monitor", "train_loss", "train.patience"),
-        ("train.target_metric", "train_loss", "train.target"),
     ],
 )
 def test_what_does_nothing_in_any_group_is_refused(field, value, governor):

@@ -203,6 +203,25 @@ def test_a_run_that_diverged_is_not_trained_again_and_the_study_is_finished(
     assert results.read_json(tmp_path / "study" / "study.json")["finished"]
 
 
+def test_what_would_begin_with_a_run_that_diverged_is_not_tried_again(
+    mnist_dir, tmp_path
+):
+    chosen = settings(
+        mnist_dir,
+        groups={
+            "diverging": {"optimizer": {"learning_rate": 1e30}},
+            "late": {"start": {"group": "diverging", "epoch": 1}},
+        },
+    )
+    plan = door.open_study(chosen, [], study.catalogue())
+    code, _, states, _ = computed(plan, tmp_path / "study")
+    assert code == 1
+    assert {each["state"] for each in states.values()} == {"failed"}
+    code, again, kept, _ = computed(plan, tmp_path / "study")
+    assert (code, kept) == (1, states)
+    assert "nothing to compute" in again
+
+
 def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(
     mnist_dir, tmp_path
 ):

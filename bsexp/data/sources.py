@@ -43,7 +43,7 @@ class Split:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C)."""
+        """(H, W, C), or (D,) of features."""
         return self.images.shape[1:]
 
     def read(self, indices: np.ndarray) -> "Split":
@@ -59,7 +59,7 @@ class Examples(Protocol):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C)."""
+        """(H, W, C), or (D,) of features."""
 
     def read(self, indices: np.ndarray) -> Split:
         """Return the examples at ``indices``, in memory."""

@@ -2,7 +2,7 @@
 
 from report.summaries import summary
 
-from bsexp.report import modes, verdicts
+from bsexp.report import counting, modes, verdicts
 
 FLAT, SHARP = [1.0, 1.2, 0.8], [150.0, 170.0, 160.0]
 
@@ -35,6 +35,6 @@ def test_verdicts_that_depend_on_the_mode_are_counted():
     large = {f"{name}/running": SHARP, f"{name}/batch": FLAT}
     rows = list(verdicts.rows("F1", summary(SB=small, LB=large)))
     assert "in 1 of 1 pairs" in modes.of_verdicts(rows)
-    assert verdicts.counts(rows) == (
+    assert counting.counts(rows) == (
         "1 same direction, ratio within a factor 3; 1 not reproduced; 5 not run here"
     )
