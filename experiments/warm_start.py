@@ -9,9 +9,10 @@ batches (10 % of the training set) go on for 40 epochs, as LB00 ... LB40. Weight
 over; ADAM begins anew, since its moments would be those of another noise. LB00 is LB with a random start. The paper shows
 F2 and C1, and does not say what became of ADAM's moments.
 
-    python -m bsexp.main --config=experiments/warm_start.py          1 h 45 min on two CPU cores of 65 GFLOP/s together
+    python -m bsexp.main --config=experiments/warm_start.py          2 h 30 min on two CPU cores of 130 GFLOP/s together
     python -m bsexp.main --config=experiments/warm_start.py:smoke    under a minute: does it run here?
 
+In the collection's folder SB is taken over from sharpness_along_training; alone it takes a quarter of an hour more.
 An epoch named after SB has trained past it needs SB trained again: its old results are set aside.
 """
 
