@@ -45,5 +45,5 @@ def at(recipe: step.Recipe, optimizer: config.Optimizer, state: step.State) -> D
         return plain, step.next_update(compiled, state, gradient_at, plain)[0]
 
     # Several iterations on one batch, towards where the update began, change the bound.
-    plain = recipe.proximal.iterations == 1
-    return Descent(rate, stability.limit(optimizer, rate) if plain else None, update)
+    once = recipe.proximal.iterations == 1
+    return Descent(rate, stability.limit(optimizer, rate) if once else None, update)
