@@ -1,5 +1,6 @@
 """Convolution and max-pooling in the forms made for a CPU against the compiler's own, layer by layer and in all of C1 and C2."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -37,13 +38,19 @@ def rows() -> Iterator[dict[str, Any]]:
     """Compare forward and backward pass of both forms, at examples of CIFAR's shape, as many as NETWORKS says."""
     for name, (inputs_shape, kernel_shape, stride) in CONVOLUTIONS.items():
         arguments = _random((BATCH_SIZE, *inputs_shape), kernel_shape)
+        # An image has no derivative in training.
+        constants = 1 if inputs_shape == IMAGE_SHAPE else 0
 
         def convolved(
             form: Callable[..., Any],
             stride: int = stride,
             arguments: tuple[jax.Array, ...] = arguments,
+            constants: int = constants,
         ) -> Callable[[], Any]:
-            return _gradient(lambda x, k: form(x, k, stride, "SAME"), *arguments)
+            def function(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+                return form(inputs, kernel, stride, "SAME")
+
+            return _gradient(function, *arguments, constants=constants)
 
         yield _row(
             f"convolution, {name}",
@@ -99,14 +106,15 @@ def _random(*shapes: tuple[int, ...]) -> tuple[jax.Array, ...]:
 
 
 def _gradient(
-    function: Callable[..., jax.Array], *arguments: jax.Array
+    function: Callable[..., jax.Array], *arguments: jax.Array, constants: int = 0
 ) -> Callable[[], Any]:
-    """Return a call of the function and the product of a vector with its Jacobian."""
+    """Return a call of the function and the product of a vector with its Jacobian by all arguments after the constants."""
     (vector,) = _random(jax.eval_shape(function, *arguments).shape)
 
     @jax.jit
     def run(vector: jax.Array, *arguments: jax.Array) -> Any:
-        outputs, pull = jax.vjp(function, *arguments)
+        of_rest = functools.partial(function, *arguments[:constants])
+        outputs, pull = jax.vjp(of_rest, *arguments[constants:])
         return outputs, pull(vector)
 
     return lambda: run(vector, *arguments)
