@@ -1,6 +1,7 @@
 """What is wrong with a configuration whose fields are each well-formed: unknown names, numbers that do not fit each other."""
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from bsexp import bounds, config, conversion, counts, rates
@@ -77,15 +78,13 @@ def check_starts(
     bases: Mapping[str, config.Base],
     sizes: Mapping[str, int],
     catalogue: Catalogue,
-) -> list[str]:
+) -> Iterator[str]:
     """Check that each group that begins with another's weights can do so."""
-    errors = []
-    for name, base in bases.items():
-        found = _check_start(base, bases, sizes, catalogue)
-        errors += [
-            f"{_place(merged, name, path)}: {error}" for path, error in found.items()
-        ]
-    return errors
+    wrong_in = {
+        name: _check_start(base, bases, sizes, catalogue)
+        for name, base in bases.items()
+    }
+    return _told(merged, wrong_in)
 
 
 def check_effects(
@@ -93,19 +92,14 @@ def check_effects(
 ) -> Iterator[str]:
     """Yield what is set and does nothing in any group; groups may differ in whether it does."""
     for path, governor in GOVERNED.items():
-        default = _value(config.Base(), path)
+        value, governing = attrgetter(path), attrgetter(governor)
+        default = value(config.Base())
         idle = [
-            _value(base, path) != default and not _value(base, governor)
-            for base in bases.values()
+            value(base) != default and not governing(base) for base in bases.values()
         ]
         if idle and all(idle):
             place = _place(merged, next(iter(bases)), path)
             yield f"{place}: does nothing without config.{governor}"
-
-
-def _value(base: config.Base, path: str) -> Any:
-    group, field = path.split(".")
-    return getattr(getattr(base, group), field)
 
 
 def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:

@@ -6,6 +6,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,10 +205,14 @@ def _field_help(path: str, field: dataclasses.Field) -> str:
 
 def print_config(plan: door.Plan, console: Console) -> None:
     """Print every field of a study with its value, one a line, as a shell takes it; not those that every group sets."""
-    lines = [
-        f"--{path}={_word(_value(plan.study, path))}"
+    fields = [
+        path.removeprefix("config.")
         for path, _ in conversion.valid_fields(config.Study)
-        if not door.overlaid(path.removeprefix("config."), plan.study.groups)
+    ]
+    lines = [
+        f"--config.{field}={_word(attrgetter(field)(plan.study))}"
+        for field in fields
+        if not door.overlaid(field, plan.study.groups)
     ]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
@@ -220,13 +225,6 @@ def _word(value: Any) -> str:
     if not isinstance(value, tuple | dict):
         return shown
     return shlex.quote(shown) if set(shown) & set('"$`\\') else f'"{shown}"'
-
-
-def _value(study: config.Study, path: str) -> Any:
-    value: Any = study
-    for name in path.split(".")[1:]:
-        value = getattr(value, name)
-    return value
 
 
 def _experiments() -> str:

@@ -169,12 +169,17 @@ def preconditioned(operator: Operator, diagonal: Pytree) -> Operator:
 
 def finite(tree: Pytree) -> bool:
     """Say whether every number of a pytree is finite."""
-    flags = [
-        jnp.isfinite(leaf).all()
-        for leaf in jax.tree.leaves(tree)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    ]
-    return all(jax.device_get(flags))  # one wait for all of them
+    leaves = jax.tree.leaves(tree)
+    return bool(_finite([leaf for leaf in leaves if _is_inexact(leaf)]))
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+
+
+@jax.jit  # one dispatch and one wait for all of them
+def _finite(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.asarray([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def as_partial(function: Callable[..., Any]) -> Partial:

@@ -62,6 +62,7 @@ class Training:
         found = sources.describe(settings.name, settings.dir)
         self._draw = _draw(settings, found.train_examples, found.num_classes)
         self.image_shape, self.dtype = found.image_shape, found.dtype
+        self.image_bytes = found.image_bytes
 
     def __len__(self) -> int:
         return len(self._draw.train)

@@ -1,6 +1,5 @@
 """What the reading threads and processes of a stream run. Knows nothing of JAX: a process that starts it takes the accelerator."""
 
-import math
 import os
 import signal
 import threading
@@ -86,9 +85,8 @@ class Portions:
         epoch: int,
         step: int,
     ) -> None:
-        example = math.prod(training.image_shape) * training.dtype.itemsize
-        self._size = min(max(MOST_BYTES // example, 1), MOST_EXAMPLES)
-        self.bytes = self._size * example
+        self._size = min(max(MOST_BYTES // training.image_bytes, 1), MOST_EXAMPLES)
+        self.bytes = self._size * training.image_bytes
         self._training = training
         self._orders = orders
         self._batch_size = batch_size

@@ -4,6 +4,7 @@
 data_dir, in a file format with random access (array_record).
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,6 +90,11 @@ class Description:
     validation_examples: int = 0
     dtype: np.dtype = np.dtype(np.uint8)
     synthetic: bool = False
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of an image, or of features, as it is kept."""
+        return self.dtype.itemsize * math.prod(self.image_shape)
 
 
 def describe(name: str, data_dir: str) -> Description:

@@ -3,7 +3,6 @@
 import abc
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -177,7 +176,6 @@ class Streamed(Feed):
         self._divide, self._most, self._workers = divide, most, workers
         self._opened = contextlib.ExitStack()
         self._streams: dict[int, Any] = {}  # by seed
-        self._image_bytes = image_bytes(training.dtype, training.image_shape)
         self._next: tuple[int, int] | None = None  # batch size, update since the start
         self._dispatched: Any = None
 
@@ -189,7 +187,7 @@ class Streamed(Feed):
             self._open(updates)
         size = portion_updates(
             min(self._most, whole),
-            updates.batch * self._streamed * self._image_bytes,
+            updates.batch * self._streamed * self._training.image_bytes,
         )
         for first in range(updates.first, updates.last, size):
             last = min(first + size, updates.last)
@@ -242,11 +240,6 @@ class Streamed(Feed):
             for seed, stream in self._streams.items()
         }
         return self._engine.divide([taken[seed] for seed in self._seeds])
-
-
-def image_bytes(dtype: np.dtype, shape: Sequence[int]) -> int:
-    """Return the bytes of an image, or of features, as it is kept."""
-    return np.dtype(dtype).itemsize * math.prod(shape)
 
 
 def portion_updates(most: int, update_bytes: int) -> int:

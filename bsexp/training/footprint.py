@@ -99,7 +99,7 @@ def _data(subject: Subject, parts: division.Division) -> tuple[feed.Source, Any,
         return feed.RESIDENT, _shaped(jnp.int32, number), everywhere
     updates = feed.portion_updates(
         min(base.train.steps_per_dispatch, number // parts.batch),
-        subject.layout.members * parts.batch * feed.image_bytes(data.dtype, image),
+        subject.layout.members * parts.batch * data.image_bytes,
     )
     shape = updates, *parts.shape
     portion = _shaped(data.dtype, *shape, *image), _shaped(jnp.int32, *shape)
