@@ -41,7 +41,7 @@ def assert_close(found, expected):
         ("by_matmul", 1, "SAME"),
         ("by_shifts", 1, "SAME"),
         ("by_shifts", 2, "SAME"),
-        # By matrix product for few channels, by shifts for an image smaller than the kernel, by the compiler for others.
+        # By matrix product for few channels or a stride, by shifts for an image smaller than the kernel, by the compiler for others.
         ("by_parts", 1, "SAME"),
         ("by_parts", 2, "SAME"),
         ("by_parts", 3, "SAME"),
