@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -40,17 +41,20 @@ def loss(x, batch):
     return -picked.mean()
 
 
+@functools.cache
 def per_example_gradients():
     """The dense truth: [N, n], and each leaf's columns."""
     alone = jax.tree.map(lambda leaf: leaf[:, None], data())
-    trees = jax.vmap(jax.grad(loss), (None, 0))(point(), alone)
+    trees = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(point(), alone)
     leaves = [np.asarray(leaf).reshape(EXAMPLES, -1) for leaf in jax.tree.leaves(trees)]
     return np.concatenate(leaves, axis=1), dict(zip(LEAVES, leaves, strict=True))
 
 
+@functools.cache
 def dense_hessian():
     flat, unravel = ravel_pytree(point())
-    return np.asarray(jax.hessian(lambda v: loss(unravel(v), data()))(flat))
+    whole = jax.jit(jax.hessian(lambda v: loss(unravel(v), data())))
+    return np.asarray(whole(flat))
 
 
 def hessian():

@@ -34,6 +34,7 @@ def loss(x, batch):
     ).mean()
 
 
+@jax.jit
 def dense(x):
     """Loss, gradient and Hessian over the whole data set at once."""
     flat, unravel = ravel_pytree(x)

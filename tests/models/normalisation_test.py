@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def trained(request):
     )
     inputs = jax.random.uniform(jax.random.key(2), (24, *IMAGE))
     return (
-        model,
+        dataclasses.replace(model, train=jax.jit(model.train, static_argnums=4)),
         parameters,
         statistics,
         inputs,
