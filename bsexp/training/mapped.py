@@ -60,11 +60,14 @@ class Pmap(engine.Engine):
         """Map the function over each row's devices."""
         del spread, divided  # all arguments have the leading axis of the row's devices
         rows = [
-            jax.pmap(
-                function,
-                axis_name=DATA,
-                devices=list(row),
-                donate_argnums=(0,) * donate,
+            _compiled(
+                jax.pmap(
+                    function,
+                    axis_name=DATA,
+                    devices=list(row),
+                    donate_argnums=(0,) * donate,
+                ),
+                engine.compiler_options(row[0].platform),
             )
             for row in self.mesh.devices
         ]
@@ -108,3 +111,19 @@ class Pmap(engine.Engine):
             ),
             value,
         )
+
+
+def _compiled(function: Any, options: dict[str, int] | None) -> Callable[..., Pytree]:
+    """Compile a function by options, which `jax.pmap` does not take, once for arguments of the same shapes."""
+    programs = {}
+
+    def call(*arguments: Pytree) -> Pytree:
+        leaves, structure = jax.tree.flatten(arguments)
+        kind = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if kind not in programs:
+            programs[kind] = function.lower(*arguments).compile(
+                compiler_options=options
+            )
+        return programs[kind](*arguments)
+
+    return call

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -14,10 +13,6 @@ from bsexp.training.engine import Program, Pytree
 from bsexp.training.mesh import POPULATION
 from bsexp.training.reduction import DATA
 
-# In a loop of updates XLA's compiler for CPUs copies every matrix that the backward pass reads before Adam overwrites it;
-# the closer analysis sees that none of them needs to be. The same operations in the same order, and at B = 16 an update of
-# F1 takes 0.93 of its time, 0.83 where two runs share the cache.
-WITHOUT_COPIES = {"xla_cpu_copy_insertion_use_region_analysis": True}
 # Of arrays [members, updates, microbatches, shards, ...].
 DIVIDED = PartitionSpec(POPULATION, None, None, DATA)
 
@@ -95,7 +90,9 @@ class Jit(engine.Engine):
         return jax.jit(
             mapped,
             donate_argnums=(0,) * donate,
-            compiler_options=_known_options(self.mesh.devices.flat[0].platform),
+            compiler_options=engine.compiler_options(
+                self.mesh.devices.flat[0].platform
+            ),
         )
 
     def _row(self, spread: Pytree, row: int) -> Pytree:
@@ -157,15 +154,3 @@ def _moved(index: slice, first: int) -> slice:
     """Return a slice of the whole, which may have no ends, as one of a part that begins at ``first``."""
     stop = None if index.stop is None else index.stop - first
     return slice((index.start or 0) - first, stop)
-
-
-@functools.cache
-def _known_options(platform: str) -> dict[str, bool] | None:
-    """Return the compiler's options for a platform; none where it does not know them (any more)."""
-    if platform != "cpu":
-        return None
-    try:
-        jax.jit(jnp.negative, compiler_options=WITHOUT_COPIES).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return None
-    return WITHOUT_COPIES

@@ -10,7 +10,8 @@ from jax.flatten_util import ravel_pytree
 from training.cohorts import EXAMPLES, Cohort, network
 
 from bsexp import config
-from bsexp.training import mesh, sharded
+from bsexp.training import engine as engines
+from bsexp.training import mesh
 from bsexp.training.timeline import Updates
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -241,8 +242,8 @@ def test_updates_copy_no_matrix(mnist, shape):
 
 
 def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setattr(sharded, "WITHOUT_COPIES", {"xla_cpu_of_another_time": True})
-    assert sharded._known_options.__wrapped__("cpu") is None
+    monkeypatch.setattr(engines, "CPU_OPTIONS", {"xla_cpu_of_another_time": True})
+    assert engines.compiler_options.__wrapped__("cpu") is None
 
 
 def test_an_epoch_is_as_long_as_it_should_be(mnist):
