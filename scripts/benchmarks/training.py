@@ -19,6 +19,11 @@ from bsexp.training import mesh
 BATCH_SIZES = (16, 256, 6_000)
 PAIR = 2
 DEVICES = (2, 4, 8)
+ONE, IN_TURN, TOGETHER = (
+    "one run",
+    "two runs one after the other",
+    "two runs side by side",
+)
 
 
 def rows() -> Iterator[dict[str, Any]]:
@@ -41,7 +46,7 @@ def rows() -> Iterator[dict[str, Any]]:
 def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     base = config.Base()
     rows_of_devices = min(PAIR, jax.device_count())
-    alone = cohorts.Cohort(base, size)
+    alone, other = (cohorts.Cohort(base, size) for _ in range(PAIR))
     pair = cohorts.Cohort(base, size, mesh.Layout(rows_of_devices, 1, PAIR))
     # At least two, and no more than take half a second.
     steps = max(2, min(50, 20_000 // size))
@@ -52,7 +57,7 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     )
 
     def one_after_the_other() -> Any:
-        return alone.advance(steps), alone.advance(steps)
+        return alone.advance(steps), other.advance(steps)
 
     def side_by_side() -> Any:
         return pair.advance(steps)
@@ -60,8 +65,8 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     # From a ratio of times to one of work: steps of 6 B P operations against one matrix product.
     share = timing.MATMUL_OPERATIONS / (steps * 6 * size * kernels)
     for name, call, runs in (
-        ("one run", lambda: alone.advance(steps), 1),
-        ("two runs side by side", side_by_side, PAIR),
+        (ONE, lambda: alone.advance(steps), 1),
+        (TOGETHER, side_by_side, PAIR),
     ):
         spent, matmul_spent, ratios = timing.paired(call, matmul)
         yield {
@@ -78,24 +83,31 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         "batch_size": size,
         **_spread("times_the_throughput", ratios, 1.0),
     }
-    yield from _against_torch(base, size, steps, side_by_side, PAIR)
+    yield from _against_torch(
+        base,
+        size,
+        steps,
+        {IN_TURN: one_after_the_other, TOGETHER: side_by_side},
+    )
 
 
 def _against_torch(
-    base: config.Base, size: int, steps: int, ours: Callable[[], Any], runs: int
+    base: config.Base, size: int, steps: int, layouts: dict[str, Callable[[], Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Compare ``steps`` updates of PyTorch with our call, which makes as many of each of its runs."""
+    """Compare ``steps`` updates of PyTorch with those of each of two runs, by how these train, or of one run."""
     for name, form in torch_training.forms().items():
-        peer = torch_training.epoch(base, size, form)
-        spent, own, ratios = timing.paired(functools.partial(peer, steps), ours)
-        yield {
-            "benchmark": f"update of {base.model.name} in PyTorch, {name}, against ours",
-            "batch_size": size,
-            "runs_side_by_side": runs,
-            "milliseconds_per_update_peer": 1e3 * spent / steps,
-            "milliseconds_per_update": 1e3 * own / steps / runs,
-            **_spread("times_as_fast", ratios, runs),
-        }
+        peer = functools.partial(torch_training.epoch(base, size, form), steps)
+        for order, ours in layouts.items():
+            runs = 1 if order == ONE else PAIR
+            spent, own, ratios = timing.paired(peer, ours)
+            yield {
+                "benchmark": f"update of {base.model.name} in PyTorch, {name}, against ours",
+                "batch_size": size,
+                "cohort": order,
+                "milliseconds_per_update_peer": 1e3 * spent / steps,
+                "milliseconds_per_update": 1e3 * own / steps / runs,
+                **_spread("times_as_fast", ratios, runs),
+            }
 
 
 def _convolutional(size: int, steps: int) -> Iterator[dict[str, Any]]:
@@ -103,7 +115,9 @@ def _convolutional(size: int, steps: int) -> Iterator[dict[str, Any]]:
     with images.prepared(size * steps) as data:
         base = config.Base(data=data, model=config.Model(name="C1"))
         alone = cohorts.Cohort(base, size)
-        yield from _against_torch(base, size, steps, lambda: alone.advance(steps), 1)
+        yield from _against_torch(
+            base, size, steps, {ONE: lambda: alone.advance(steps)}
+        )
 
 
 def _spread(name: str, ratios: list[float], factor: float) -> dict[str, float]:
