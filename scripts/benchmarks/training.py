@@ -57,7 +57,7 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     )
 
     def one_after_the_other() -> Any:
-        # As a study trains them; dispatched together they would fight for the threads of one device.
+        # As a study trains them: the second begins when the first has ended.
         jax.block_until_ready(alone.advance(steps))
         return other.advance(steps)
 
