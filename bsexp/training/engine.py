@@ -100,6 +100,10 @@ class Engine(abc.ABC):
         """Begin to find the `most`, as `reading` does; one process says its own when asked for the result, several now."""
         return said
 
+    @property
+    def _compiler_options(self) -> dict[str, int] | None:
+        return compiler_options(self.mesh.devices.flat[0].platform)
+
     @functools.cached_property
     def held(self) -> tuple[range, range]:
         """Members and columns of the mesh that devices of this process work on."""

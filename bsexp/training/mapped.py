@@ -67,7 +67,7 @@ class Pmap(engine.Engine):
                     devices=list(row),
                     donate_argnums=(0,) * donate,
                 ),
-                engine.compiler_options(row[0].platform),
+                self._compiler_options,
             )
             for row in self.mesh.devices
         ]

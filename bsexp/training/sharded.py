@@ -90,9 +90,7 @@ class Jit(engine.Engine):
         return jax.jit(
             mapped,
             donate_argnums=(0,) * donate,
-            compiler_options=engine.compiler_options(
-                self.mesh.devices.flat[0].platform
-            ),
+            compiler_options=self._compiler_options,
         )
 
     def _row(self, spread: Pytree, row: int) -> Pytree:

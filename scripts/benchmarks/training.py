@@ -94,18 +94,18 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
 
 
 def _against_torch(
-    base: config.Base, size: int, steps: int, layouts: dict[str, Callable[[], Any]]
+    base: config.Base, size: int, steps: int, calls: dict[str, Callable[[], Any]]
 ) -> Iterator[dict[str, Any]]:
     """Compare ``steps`` updates of PyTorch with those of each of two runs, by how these train, or of one run."""
     for name, form in torch_training.forms().items():
         peer = functools.partial(torch_training.epoch(base, size, form), steps)
-        for order, ours in layouts.items():
-            runs = 1 if order == ONE else PAIR
+        for cohort, ours in calls.items():
+            runs = 1 if cohort == ONE else PAIR
             spent, own, ratios = timing.paired(peer, ours)
             yield {
                 "benchmark": f"update of {base.model.name} in PyTorch, {name}, against ours",
                 "batch_size": size,
-                "cohort": order,
+                "cohort": cohort,
                 "milliseconds_per_update_peer": 1e3 * spent / steps,
                 "milliseconds_per_update": 1e3 * own / steps / runs,
                 **_spread("times_as_fast", ratios, runs),
