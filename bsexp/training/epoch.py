@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bsexp.training import engine, feed, step
+from bsexp.training import engine, feed, gradient, step
 from bsexp.training.division import Division
 
 Chunk = Callable[..., tuple[step.State, step.Sums]]
@@ -56,7 +56,7 @@ def make_chunk(
             inputs, wanted = source.find(own, shared, i, division)
             inputs = augmented(inputs, seed, state.step, positions)
             keys = step.example_keys(seed, step.DROPOUT, state.step, positions)
-            return update(state, step.Batch(inputs, wanted, keys))
+            return update(state, gradient.Batch(inputs, wanted, keys))
 
         state = state._replace(sums=sums)
         if recipe.rolled:

@@ -15,6 +15,7 @@ from bsexp.training import (
     division,
     epoch,
     feed,
+    gradient,
     mesh,
     optim,
     recipe,
@@ -159,8 +160,8 @@ def _update(subject: Subject, size: int) -> jax.stages.Compiled:
     return jax.jit(update, donate_argnums=0).lower(*shapes).compile()
 
 
-def _blank(subject: Subject, size: int) -> step.Batch:
-    return step.Batch(
+def _blank(subject: Subject, size: int) -> gradient.Batch:
+    return gradient.Batch(
         jnp.zeros((1, 1, size, *subject.data.image_shape)),
         jnp.zeros((1, 1, size), jnp.int32),
         jax.random.split(jax.random.key(0), (1, 1, size)),

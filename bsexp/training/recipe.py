@@ -11,6 +11,7 @@ from bsexp.data import augmentation
 from bsexp.training import (
     conservative,
     division,
+    gradient,
     mesh,
     optim,
     perturbed,
@@ -254,7 +255,7 @@ def _proximal(robust: config.Robust) -> conservative.Proximal:
 
 def _counted(
     robust: config.Robust,
-) -> Callable[[perturbed.Predict, Any, step.Batch], jax.Array] | None:
+) -> Callable[[perturbed.Predict, Any, gradient.Batch], jax.Array] | None:
     """Return the loss of a batch whose gradient counts, or None where it is the cross-entropy alone."""
     if robust.adversarial:
         return lambda predict, parameters, batch: perturbed.adversarial(

@@ -1,6 +1,5 @@
 """One update: the state of a run and the function that moves it."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from bsexp import models
-from bsexp.models.normalisation import Ghost
 from bsexp.training import conservative
 from bsexp.training.division import Division
+from bsexp.training.gradient import Batch, Gradient
 
 Pytree = Any
 # What a run's random keys are for; 0 is its start and 1 its data order.
@@ -40,14 +39,6 @@ class State(NamedTuple):
     sums: Sums
 
 
-class Batch(NamedTuple):
-    """The part of a batch that one device holds, [microbatches, local shards, examples of a shard, ...]."""
-
-    inputs: jax.Array  # float32 [..., H, W, C]
-    labels: jax.Array  # int32 [...]
-    keys: jax.Array  # random keys [...], one for each example
-
-
 class Recipe(NamedTuple):
     """What the runs of a cohort share, apart from data and devices.
 
@@ -72,18 +63,6 @@ class Recipe(NamedTuple):
     counted: Callable[[Any, Pytree, Batch], jax.Array] | None
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None
     rolled: bool
-
-
-class _Found(NamedTuple):
-    """What the examples of a shard give, or the mean over several shards.
-
-    The losses are those of each example: summed up in a shard their bits would depend on how many shards lie beside it.
-    """
-
-    gradient: Pytree
-    statistics: Pytree
-    losses: jax.Array
-    accuracy: jax.Array
 
 
 Step = Callable[[State, Batch], State]
@@ -139,57 +118,14 @@ def make(recipe: Recipe, division: Division) -> Step:
         A function of the state and the batch to the next state. Where the division is over several devices or shards
         in order it is called inside the mesh's axis "data".
     """
-    reduction = division.reduction
-    ghost = Ghost(
-        division.ghost_here,
-        lambda value: reduction.mean(value, division.shards_of_a_ghost),
-    )
-
-    shard_loss = functools.partial(_shard_loss, recipe, ghost)
-
-    def of_shard(parameters: Pytree, statistics: Pytree, shard: Batch) -> _Found:
-        gradient, found = jax.grad(shard_loss, has_aux=True)(
-            parameters, statistics, shard
-        )
-        return _Found(gradient, *found)
-
-    def of_microbatch(parameters: Pytree, statistics: Pytree, shards: Batch) -> _Found:
-        """Return what each shard finds, with a leading axis."""
-        if not reduction.ordered:
-            one = of_shard(parameters, statistics, jax.tree.map(_first, shards))
-            return jax.tree.map(lambda leaf: leaf[None], one)
-        # NOTE: a loop whose end the compiler does not know. One by one and in a program of their own, the shards are
-        # computed by the same instructions however many lie here; side by side (vmap) the compiler fuses and vectorises
-        # them by their number, and F1 had other bits on one device than on two.
-        number = jax.lax.optimization_barrier(jnp.int32(reduction.local))
-
-        def found(i: jax.Array) -> _Found:
-            shard = jax.tree.map(lambda leaf: leaf[i], shards)
-            return of_shard(parameters, statistics, shard)
-
-        def added(i: jax.Array, all_found: _Found) -> _Found:
-            return jax.tree.map(
-                lambda leaf, one: leaf.at[i].set(one), all_found, found(i)
-            )
-
-        return jax.lax.fori_loop(0, number, added, _zeros(found, reduction.local))
-
-    def of_batch(parameters: Pytree, statistics: Pytree, batch: Batch) -> _Found:
-        def found(i: int | jax.Array) -> _Found:
-            part = jax.tree.map(lambda leaf: leaf[i], batch)
-            return of_microbatch(parameters, statistics, part)
-
-        number = division.microbatches
-        one = number == 1
-        mean = found(0) if one else _mean(found, number, rolled=recipe.rolled)
-        return reduction.total(mean)
+    compute = Gradient(recipe.model, recipe.counted, division, recipe.rolled)
 
     def step(state: State, batch: Batch) -> State:
-        found = of_batch(state.parameters, state.statistics, batch)
+        found = compute.find(state.parameters, state.statistics, batch)
         update, optimizer_state = next_update(
             recipe,
             state,
-            lambda x: of_batch(x, state.statistics, batch).gradient,
+            lambda x: compute.find(x, state.statistics, batch).gradient,
             found.gradient,
         )
         size = division.batch
@@ -208,26 +144,6 @@ def make(recipe: Recipe, division: Division) -> Step:
         )
 
     return step
-
-
-def _shard_loss(
-    recipe: Recipe, ghost: Ghost, parameters: Pytree, statistics: Pytree, shard: Batch
-) -> tuple[jax.Array, tuple[Pytree, jax.Array, jax.Array]]:
-    """Return the loss of a shard whose gradient counts, and of its examples as they are: statistics, losses, accuracy."""
-
-    def trained(parameters: Pytree, inputs: jax.Array) -> tuple[jax.Array, Pytree]:
-        return recipe.model.train(parameters, statistics, inputs, shard.keys, ghost)
-
-    def predict(parameters: Pytree, inputs: jax.Array) -> jax.Array:
-        return trained(parameters, inputs)[0]
-
-    logits, moved = trained(parameters, shard.inputs)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, shard.labels)
-    accuracy = (logits.argmax(axis=-1) == shard.labels).mean()
-    counted = losses.mean()
-    if recipe.counted is not None:
-        counted = recipe.counted(predict, parameters, shard)
-    return counted, (moved, losses, accuracy)
 
 
 def next_update(
@@ -260,32 +176,3 @@ def next_update(
         descend,
         state.optimizer,
     )
-
-
-def _first(leaf: jax.Array) -> jax.Array:
-    return leaf[0]
-
-
-def _zeros(found: Callable[[jax.Array], _Found], *axes: int) -> _Found:
-    """Return zeros shaped as what ``found`` returns, with further axes before its own."""
-    return jax.tree.map(
-        lambda leaf: jnp.zeros((*axes, *leaf.shape), leaf.dtype),
-        jax.eval_shape(found, jnp.int32(0)),
-    )
-
-
-def _mean(
-    found: Callable[[int | jax.Array], _Found], number: int, *, rolled: bool
-) -> _Found:
-    """Average found(0) ... found(number - 1)."""
-
-    def added(i: int | jax.Array, total: _Found) -> _Found:
-        return jax.tree.map(jnp.add, total, found(i))
-
-    if rolled:
-        total = jax.lax.fori_loop(0, number, added, _zeros(found))
-    else:
-        total = found(0)
-        for i in range(1, number):
-            total = added(i, total)
-    return jax.tree.map(lambda leaf: leaf / number, total)

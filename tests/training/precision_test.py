@@ -6,7 +6,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from bsexp import config, models
-from bsexp.training import division, optim, recipe, step
+from bsexp.training import division, gradient, optim, recipe, step
 
 BATCH = 64
 MIXED = {"microbatch": 32, "ghost": 16}
@@ -29,7 +29,7 @@ def trained(data, updates, precision, *, microbatch=0, ghost=0, **optimizer):
             for each in (data.train.images, data.train.labels)
         )
         keys = jax.random.split(jax.random.key(i), shape)
-        batch = step.Batch(
+        batch = gradient.Batch(
             np.float32(images / 255).reshape(*shape, 28, 28, 1),
             labels.reshape(shape),
             keys,
