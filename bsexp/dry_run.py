@@ -48,60 +48,33 @@ class Cost(NamedTuple):
     peak_bytes: int
 
 
+class Lack(NamedTuple):
+    """What a folder lacks of a study.
+
+    Attributes:
+        missing: measurements.
+        untrained: names of the runs that must be trained for them.
+        diverged: names of the runs that came to no end and lack nothing.
+    """
+
+    missing: list[items.Item]
+    untrained: set[str]
+    diverged: set[str]
+
+
 def show(plan: door.Plan, folder: Path, console: Console) -> None:
     """Print the table of runs, and the time of what a folder lacks; nothing is trained and nothing is written."""
-    missing, untrained = _lacking(plan, folder)
-    flops = _measuring_flops(plan, missing)
-    shapes = collections.Counter(recipe.cohort(run) for run in plan.runs)
-    costs = {
-        shape: training_cost(run, shapes[shape])
-        for shape, run in {recipe.cohort(run): run for run in plan.runs}.items()
-    }
-    table = Table(
-        *("run", "batch size", "steps", "FLOPs", "mesh", "memory per device"),
-        *("training", "measuring"),
-    )
-    total = 0.0
-    for run in plan.runs:
-        cost = costs[recipe.cohort(run)]
-        found, network = examples.describe(run.base.data), run.base.model
-        training = 0.0
-        if run.name in untrained:
-            training = cost.flops / rate(found, network, run.batch_size)
-        measuring = 0.0
-        if flops[run.name]:
-            measuring = flops[run.name] / rate(found, network)
-        total += training + measuring
-        cells = [
-            f"{run.batch_size:,}",
-            f"{cost.steps:,}",
-            f"{cost.flops:.2e}",
-            _mesh(cost.layout),
-            f"{cost.peak_bytes / 2**20:,.0f} MiB",
-        ]
-        times = training, measuring
-        told = map(progress.clock, times) if any(times) else ("done", "done")
-        table.add_row(run.name, *cells, *told)
-    console.print(table)
-    devices = len(jax.devices())
-    lack = (
-        f"About {progress.clock(total)} for what {folder} lacks, at the rate of an update of each network and batch size (at "
-        f"most {TIMED_EXAMPLES}), timed on one device now; compilation comes on top."
-        if missing
-        else f"{folder} lacks nothing."
-    )
-    console.print(
-        f"{lack} The mesh is runs side by side x devices that share a batch; "
-        f"there {'is 1 device' if devices == 1 else f'are {devices} devices'}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for line in sorted({_streaming(run.base.data) for run in plan.runs} - {""}):
+    lack = _lacking(plan, folder)
+    costs = _costs(plan)
+    seconds = _seconds(plan, lack, costs)
+    console.print(_table(plan, lack, costs, seconds))
+    total = sum(map(sum, seconds.values()))
+    streamed = sorted({_streaming(run.base.data) for run in plan.runs} - {""})
+    for line in (f"{_told(folder, lack, total)} {_devices()}", *streamed):
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _lacking(plan: door.Plan, folder: Path) -> tuple[list[items.Item], set[str]]:
-    """Return the measurements that a folder lacks, and the runs, by name, that must be trained for them."""
+def _lacking(plan: door.Plan, folder: Path) -> Lack:
     wanted = study.wanted(plan)
     try:
         place = workdir.Workdir(folder, plan, "", "")
@@ -110,9 +83,78 @@ def _lacking(plan: door.Plan, folder: Path) -> tuple[list[items.Item], set[str]]
         missing += [item for item in wanted if item.run.name in lost]
         needed = {} if plan.study.run else items.needed_runs(missing)
         untrained = {name for name, run in needed.items() if math.isinf(place.end(run))}
+        diverged = {run.name for run in plan.runs if place.status(run).get("diverged")}
     except (OSError, results.BrokenFileError) as error:
         raise door.ConfigError([str(error)]) from error
-    return missing, untrained | (lost & needed.keys())
+    return Lack(missing, untrained | (lost & needed.keys()), diverged)
+
+
+def _costs(plan: door.Plan) -> dict[str, Cost]:
+    """Return what training costs by the name of the run; runs of one shape are compiled once."""
+    shapes = {run.name: recipe.cohort(run) for run in plan.runs}
+    number = collections.Counter(shapes.values())
+    costs = {
+        shape: training_cost(run, number[shape])
+        for shape, run in {shapes[run.name]: run for run in plan.runs}.items()
+    }
+    return {name: costs[shape] for name, shape in shapes.items()}
+
+
+def _seconds(
+    plan: door.Plan, lack: Lack, costs: dict[str, Cost]
+) -> dict[str, tuple[float, float]]:
+    """Return the time of training and of measuring by the name of the run, of what a folder lacks."""
+    flops = _measuring_flops(plan, lack.missing)
+    seconds = {}
+    for run in plan.runs:
+        found, network = examples.describe(run.base.data), run.base.model
+        training = measuring = 0.0
+        if run.name in lack.untrained:
+            training = costs[run.name].flops / rate(found, network, run.batch_size)
+        if flops[run.name]:
+            measuring = flops[run.name] / rate(found, network)
+        seconds[run.name] = training, measuring
+    return seconds
+
+
+def _table(
+    plan: door.Plan,
+    lack: Lack,
+    costs: dict[str, Cost],
+    seconds: dict[str, tuple[float, float]],
+) -> Table:
+    table = Table(
+        *("run", "batch size", "steps", "FLOPs", "mesh", "memory per device"),
+        *("training", "measuring"),
+    )
+    for run in plan.runs:
+        cost, times = costs[run.name], seconds[run.name]
+        over = "diverged" if run.name in lack.diverged else "done"
+        table.add_row(
+            run.name,
+            f"{run.batch_size:,}",
+            f"{cost.steps:,}",
+            f"{cost.flops:.2e}",
+            _mesh(cost.layout),
+            f"{cost.peak_bytes / 2**20:,.0f} MiB",
+            *(map(progress.clock, times) if any(times) else (over, over)),
+        )
+    return table
+
+
+def _told(folder: Path, lack: Lack, seconds: float) -> str:
+    if not lack.missing:
+        return f"{folder} lacks nothing."
+    return (
+        f"About {progress.clock(seconds)} for what {folder} lacks, at the rate of an update of each network and batch size (at "
+        f"most {TIMED_EXAMPLES}), timed on one device now; compilation comes on top."
+    )
+
+
+def _devices() -> str:
+    number = len(jax.devices())
+    there = "is 1 device" if number == 1 else f"are {number} devices"
+    return f"The mesh is runs side by side x devices that share a batch; there {there}."
 
 
 def _mesh(layout: mesh.Layout) -> str:

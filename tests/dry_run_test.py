@@ -99,3 +99,15 @@ def test_a_folder_that_cannot_be_read_is_named(plan, tmp_path):
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(door.ConfigError, match=r"study\.json is not"):
         shown(plan, tmp_path)
+
+
+def test_a_run_that_diverged_is_called_so_and_costs_nothing(plan, tmp_path):
+    small, large = plan.runs
+    place = workdir.Workdir(tmp_path, plan, "name", "command")
+    place.open({})
+    place.open_run(large, {})
+    place.set_status(large, "failed", reason="the loss is nan", diverged=True)
+    rows, said = shown(plan, tmp_path)
+    assert rows[0][-2:] == [*map(progress.clock, times(small))]
+    assert rows[1][-2:] == ["diverged", "diverged"]
+    assert f"About {progress.clock(sum(times(small)))} for what" in said
