@@ -22,6 +22,9 @@ import pandas as pd
 
 SCHEMA = 1
 CURVES = "metrics.jsonl"  # a row an epoch
+CHECKPOINTS = (
+    "checkpoints"  # states to go on from, by the number of updates before them
+)
 SNAPSHOTS = "snapshots"  # states to be measured, by the number of epochs before them
 COLLECTION = "collection.json"
 
@@ -166,7 +169,7 @@ def has_weights(folder: Path) -> bool:
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """List the updates after which a run's folder holds a checkpoint."""
-    return _numbers(folder / "checkpoints")
+    return _numbers(folder / CHECKPOINTS)
 
 
 def kept_epochs(folder: Path) -> list[int]:

@@ -72,7 +72,7 @@ def _copy(source: Path, target: Path, epochs: tuple[int, ...]) -> str:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     shutil.copyfile(source / results.CURVES, partial / results.CURVES)
-    shutil.copytree(source / "checkpoints", partial / "checkpoints")
+    shutil.copytree(source / results.CHECKPOINTS, partial / results.CHECKPOINTS)
     for epoch in {*epochs} & {*results.kept_epochs(source)}:
         kept = Path(results.SNAPSHOTS, str(epoch))
         shutil.copytree(source / kept, partial / kept)

@@ -8,7 +8,7 @@ import jax
 
 from bsexp import door, models, results, study, workshop
 from bsexp.data import batches, examples
-from bsexp.training import checkpoint, interruption, optim, recipe, step
+from bsexp.training import checkpoint, optim, recipe, step
 
 
 class Trained(NamedTuple):
@@ -51,11 +51,7 @@ def load(run: str | os.PathLike) -> Trained:
     made = recipe.build(described, model, found.train_examples)
     rates = optim.rates(recipe.scaled_optimizer(described))
     folder = Path(run)
-    with (
-        interruption.Deferred(),
-        checkpoint.Checkpoints(folder / "checkpoints") as checkpoints,
-    ):
-        state = checkpoints.restore(step.init(made, rates, described.seed))
+    state = checkpoint.newest(folder, step.init(made, rates, described.seed))
     last = results.read_rows(folder / results.CURVES)[-1]["step"]
     if state is None or state.step != last:
         raise results.BrokenFileError(

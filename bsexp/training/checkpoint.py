@@ -10,6 +10,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from bsexp import results
+from bsexp.training import interruption
+
 _LOG = logging.getLogger(__name__)
 # What keeps a whole checkpoint from being read: too many open files, no memory, no permission.
 _OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
@@ -138,6 +141,12 @@ class Checkpoints:
             f"{self._folder}: moved {step} aside", processes=set(self._processes)
         )
         self._manager = self._open()
+
+
+def newest(folder: Path, like: Any) -> Any | None:
+    """Return the newest whole state of a run, shaped as ``like``, or None where its folder has none."""
+    with interruption.Deferred(), Checkpoints(folder / results.CHECKPOINTS) as found:
+        return found.restore(like)
 
 
 def _digests(state: Any) -> dict[str, str]:

@@ -86,11 +86,7 @@ def restore(job: Job) -> step.State:
         MissingWeightsError: its last checkpoint is not there, or damaged.
     """
     (folder,) = job.folders
-    with (
-        interruption.Deferred(),
-        checkpoint.Checkpoints(folder / "checkpoints") as checkpoints,
-    ):
-        state = checkpoints.restore(start(job, 0))
+    state = checkpoint.newest(folder, start(job, 0))
     if state is None or not _ended(job, folder, int(state.step)):
         raise MissingWeightsError(f"{folder} has no whole checkpoint of its last step")
     return state
@@ -135,7 +131,7 @@ def train(job: Job) -> list[End]:
 def _member(job: Job, number: int, opened: contextlib.ExitStack) -> _Member:
     folder, together = job.folders[number], job.trainer.engine.processes
     checkpoints = opened.enter_context(
-        checkpoint.Checkpoints(folder / "checkpoints", processes=together)
+        checkpoint.Checkpoints(folder / results.CHECKPOINTS, processes=together)
     )
     fresh = start(job, number)
     state = jax.device_get(checkpoints.restore(fresh) or fresh)
