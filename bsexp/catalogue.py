@@ -22,6 +22,7 @@ class Catalogue:
         finished_run: folder of a run -> its configuration as its config.json holds it; ValueError with a
             message for the reader where there is none, or its weights are not there.
         model_error: what is wrong with a network whose names are right, on its data; "" for nothing.
+        normalised: whether the network of a base run in which nothing is wrong has batch norm.
         network_code: MODULE:NAME -> a digest of the file that holds the network.
         schedules: schedule of the learning rate -> its keyword arguments.
         schedule_errors: base run, its batch size and training examples -> what is wrong with a schedule whose names
@@ -42,6 +43,7 @@ class Catalogue:
     training_examples: Callable[[config.Data], int]
     finished_run: Callable[[str], Mapping[str, Any]]
     model_error: Callable[[config.Base], str]
+    normalised: Callable[[config.Base], bool]
     network_code: Callable[[str], str]
     schedules: Mapping[str, tuple[str, ...]]
     schedule_errors: Callable[[config.Base, int, int], dict[str, str]]

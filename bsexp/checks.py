@@ -150,12 +150,42 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
     return errors
 
 
+def check_networks(
+    study: config.Study, bases: Mapping[str, config.Base], catalogue: Catalogue
+) -> Iterator[str]:
+    """Check that the groups, in which nothing else is wrong, have networks of which all that is asked for can be measured."""
+    measure = study.measure
+    networks = {
+        (base.model.name, base.model.variant, base.data.name)
+        for base in map(bases.get, study.compare)
+    }
+    if "path" in measure.probes and len(networks) > 1:
+        first, second = study.compare
+        yield (
+            f"config.measure.probes=path: {first} and {second} have different networks or data, and no path between them; "
+            "leave it out"
+        )
+    for field, probes in (
+        ("measure.probes", measure.probes),
+        ("measure.along.probes", measure.along.probes),
+    ):
+        for name, base in bases.items():
+            if "invariance" in probes and not catalogue.normalised(base):
+                yield (
+                    f"config.{field}=invariance: the network of {name} has no batch norm that could take a factor out again"
+                )
+
+
 def _check_hessian(measure: config.Measure) -> Iterator[str]:
     chosen = measure.hessian
     if chosen.eigenvalues > chosen.lanczos_iterations:
         yield (
             f"config.measure.hessian.eigenvalues={chosen.eigenvalues}: must be at most "
             f"config.measure.hessian.lanczos_iterations={chosen.lanczos_iterations}"
+        )
+    if chosen.preconditioned and "batch" not in measure.modes:
+        yield (
+            f"config.measure.modes={measure.modes}: leaves out mode batch, in which config.measure.hessian.preconditioned is found"
         )
 
 

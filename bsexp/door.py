@@ -61,6 +61,8 @@ def open_study(
     errors += _without_effect(fine, study.groups)
     if not errors and not study.run:  # a finished run was trained as it was
         errors += checks.check_effects(merged, bases)
+    if not errors:
+        errors += checks.check_networks(study, bases, catalogue)
     if errors:
         raise ConfigError(tuple(dict.fromkeys(errors)))
     study = _with_code(study, catalogue)

@@ -4,6 +4,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from bsexp import (
@@ -40,6 +41,7 @@ def catalogue() -> Catalogue:
         training_examples=examples.training_examples,
         finished_run=results.finished_run,
         model_error=_model_error,
+        normalised=_normalised,
         network_code=models.own_code,
         schedules=schedules.catalogue(),
         schedule_errors=recipe.schedule_errors,
@@ -67,6 +69,13 @@ def _model_error(base: config.Base) -> str:
     return (
         models.image_error(model.name, model.variant, data.image_shape) if data else ""
     )
+
+
+def _normalised(base: config.Base) -> bool:
+    found = examples.describe(base.data)
+    model = workshop.build_model(base.model, found.image_shape, found.num_classes)
+    _, statistics = jax.eval_shape(model.init, jax.random.key(0))
+    return bool(statistics)
 
 
 def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:

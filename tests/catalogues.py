@@ -12,6 +12,7 @@ PLAIN = Catalogue(
     training_examples=lambda _data: 100,
     finished_run={}.get,
     model_error=lambda _base: "",
+    normalised=lambda _base: True,
     network_code=lambda _name: "",
     schedules={},
     schedule_errors=lambda _base, _size, _examples: {},

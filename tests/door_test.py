@@ -458,6 +458,56 @@ def test_what_cannot_be_measured_along_training_is_told(field, value, message):
     assert caught.value.errors[0].startswith(message)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": {"name": "C1"}},
+        {"model": {"name": "C1", "variant": "released"}},
+        {"data": {"name": "small"}, "batch": {"size": 50}},
+    ],
+)
+def test_there_is_no_path_between_different_networks(other):
+    catalogue = dataclasses.replace(CATALOGUE, probes=(*CATALOGUE.probes, "path"))
+    pair = SETTINGS | {"groups": {"SB": {}, "LB": other}}
+    asked = [("measure.probes", "('evaluation', 'path')")]
+    with pytest.raises(door.ConfigError) as caught:
+        door.open_study(pair, asked, catalogue)
+    assert caught.value.errors == (
+        "config.measure.probes=path: SB and LB have different networks or data, and no path between them; leave it out",
+    )
+    assert door.open_study(pair, (), catalogue).runs
+    of_one = SETTINGS | {"groups": {"SB": other, "LB": other | {"batch": {"size": 7}}}}
+    assert door.open_study(of_one, asked, catalogue).runs
+
+
+@pytest.mark.parametrize("field", ["measure.probes", "measure.along.probes"])
+def test_scales_are_measured_in_front_of_batch_norm_alone(field):
+    catalogue = dataclasses.replace(
+        CATALOGUE,
+        probes=(*CATALOGUE.probes, "invariance"),
+        normalised=lambda base: base.model.name == "F1",
+    )
+    mixed = SETTINGS | {"groups": {"SB": {}, "LB": {"model": {"name": "C1"}}}}
+    asked = [(field, "('evaluation', 'invariance')")]
+    with pytest.raises(door.ConfigError) as caught:
+        door.open_study(mixed, asked, catalogue)
+    assert caught.value.errors == (
+        f"config.{field}=invariance: the network of LB has no batch norm that could take a factor out again",
+    )
+    assert door.open_study(SETTINGS, asked, catalogue).runs
+
+
+def test_the_preconditioned_eigenvalue_needs_mode_batch():
+    asked = (
+        ("measure.hessian.preconditioned", "True"),
+        ("measure.modes", "('running',)"),
+    )
+    assert errors(*asked) == [
+        "config.measure.modes=('running',): leaves out mode batch, in which config.measure.hessian.preconditioned is found"
+    ]
+    assert opened(asked[0]).runs
+
+
 def test_every_group_must_have_the_epochs_that_are_measured():
     settings = ALONG | {"groups": {"long": {}, "short": {"train": {"epochs": 4}}}}
     assert errors(settings=settings) == [
