@@ -101,7 +101,7 @@ class Engine(abc.ABC):
         return said
 
     @property
-    def _compiler_options(self) -> dict[str, int] | None:
+    def _compiler_options(self) -> dict[str, int]:
         return compiler_options(self.mesh.devices.flat[0].platform)
 
     @functools.cached_property
@@ -170,12 +170,16 @@ def by_member(function: Callable[..., Pytree], shared: int) -> Callable[..., Pyt
 
 
 @functools.cache
-def compiler_options(platform: str) -> dict[str, int] | None:
-    """Return the compiler's options for a platform; none where it does not know them (any more)."""
+def compiler_options(platform: str) -> dict[str, int]:
+    """Return the compiler's options for a platform, those that it knows (still)."""
     if platform != "cpu":
-        return None
+        return {}
+    return {name: value for name, value in CPU_OPTIONS.items() if _knows({name: value})}
+
+
+def _knows(option: dict[str, int]) -> bool:
     try:
-        jax.jit(jnp.negative, compiler_options=CPU_OPTIONS).lower(0.0).compile()
+        jax.jit(jnp.negative, compiler_options=option).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
-        return None
-    return CPU_OPTIONS
+        return False
+    return True

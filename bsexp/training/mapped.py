@@ -113,7 +113,7 @@ class Pmap(engine.Engine):
         )
 
 
-def _compiled(function: Any, options: dict[str, int] | None) -> Callable[..., Pytree]:
+def _compiled(function: Any, options: dict[str, int]) -> Callable[..., Pytree]:
     """Compile a function by options, which `jax.pmap` does not take, once for arguments of the same shapes."""
     programs = {}
 

@@ -241,9 +241,13 @@ def test_updates_copy_no_matrix(mnist, shape):
     assert not re.findall(r"= f32\[\d+,\d+\]\{1,0\} copy\(", text)
 
 
-def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setattr(engines, "CPU_OPTIONS", {"xla_cpu_of_another_time": True})
-    assert engines.compiler_options.__wrapped__("cpu") is None
+def test_an_option_that_the_compiler_does_not_know_is_left_out_and_no_other(
+    monkeypatch,
+):
+    known = engines.CPU_OPTIONS
+    options = {"xla_cpu_of_another_time": True, **known}
+    monkeypatch.setattr(engines, "CPU_OPTIONS", options)
+    assert engines.compiler_options.__wrapped__("cpu") == known
 
 
 def test_an_epoch_is_as_long_as_it_should_be(mnist):
