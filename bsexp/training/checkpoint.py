@@ -1,6 +1,5 @@
 """Checkpoints that are checked: Orbax writes them, a SHA-256 of every leaf tells whether they came back whole."""
 
-import errno
 import hashlib
 import logging
 from pathlib import Path
@@ -14,8 +13,8 @@ from bsexp import results
 from bsexp.training import interruption
 
 _LOG = logging.getLogger(__name__)
-# What keeps a whole checkpoint from being read: too many open files, no memory, no permission.
-_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM)
+# Errors of the file system that a damaged checkpoint has: files that are not there, or of another kind.
+_OF_DAMAGE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 KEPT = 2  # the newest, and one to fall back on
 
 
@@ -116,7 +115,7 @@ class Checkpoints:
         except (
             Exception
         ) as error:  # each damage raises an error of another library's own
-            if getattr(error, "errno", None) in _OF_THE_MACHINE:
+            if _may_pass(error):
                 raise
             _LOG.warning(
                 "checkpoint %s cannot be read (%s)", name, type(error).__name__
@@ -147,6 +146,15 @@ def newest(folder: Path, like: Any) -> Any | None:
     """Return the newest whole state of a run, shaped as ``like``, or None where its folder has none."""
     with interruption.Deferred(), Checkpoints(folder / results.CHECKPOINTS) as found:
         return found.restore(like)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether a checkpoint that cannot be read now may be whole: files too many, a disk that is away, no memory."""
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return "RESOURCE_EXHAUSTED" in str(error)
+    return isinstance(error, OSError | MemoryError) and not isinstance(
+        error, _OF_DAMAGE
+    )
 
 
 def _digests(state: Any) -> dict[str, str]:

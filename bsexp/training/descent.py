@@ -44,6 +44,7 @@ def at(recipe: step.Recipe, optimizer: config.Optimizer, state: step.State) -> D
         plain = gradient_at(state.parameters)
         return plain, step.next_update(compiled, state, gradient_at, plain)[0]
 
-    # Several iterations on one batch, towards where the update began, change the bound.
-    once = recipe.proximal.iterations == 1
-    return Descent(rate, stability.limit(optimizer, rate) if once else None, update)
+    # Several iterations on one batch, towards where the update began, change the bound; and it is one for the curvature of
+    # the loss that is descended.
+    known = recipe.proximal.iterations == 1 and recipe.counted is None
+    return Descent(rate, stability.limit(optimizer, rate) if known else None, update)

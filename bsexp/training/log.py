@@ -66,11 +66,12 @@ class Log:
 
     @property
     def seconds(self) -> float:
-        """Time that the run which began first has trained, in all its sessions.
+        """Time that the run which began first, of those that go on, has trained, in all its sessions.
 
         Of a session that was stopped it counts up to its last row; compilation is left out.
         """
-        return self._agreed(time.perf_counter() - min(self._began))
+        began = [self._began[i] for i in self._going_on(len(self._files))]
+        return self._agreed(time.perf_counter() - min(began))
 
     def leave_out(self, seconds: float) -> None:
         """Leave out a time in which a program was compiled: other runs find it ready."""

@@ -50,8 +50,8 @@ def factor(
     """Make the function from the examples seen before an update to the factor of its learning rate.
 
     f(p) = s(p) min(1, (p + B) / W), with s Optax's schedule at a peak of 1, B the first batch size and W the length of the
-    warm-up. Both count from the start of training; the last update of the warm-up is the first at full rate, and none is
-    at rate zero. Lengths in epochs or steps end where that epoch or update of the run ends, also where its batches grow.
+    warm-up. Both count from the start of training; the last update of the warm-up is the first at full rate, but for batches
+    that grow within it, and none is at rate zero. Lengths in epochs or steps end where that epoch or update of the run ends, also where its batches grow.
 
     Args:
         schedule: its configuration.

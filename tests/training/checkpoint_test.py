@@ -1,5 +1,6 @@
 import errno
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,16 +68,29 @@ def test_values_with_another_digest_are_moved_aside_and_the_older_step_is_used(
     assert not (folder / "2").exists()
 
 
-def test_a_whole_checkpoint_that_the_machine_cannot_read_now_stays(folder, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "too many open files"),
+        OSError(errno.EIO, "the disk does not answer"),
+        OSError(errno.ESTALE, "the file server was away"),
+        PermissionError("not allowed"),
+        MemoryError("no memory"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no memory of the device"),
+    ],
+)
+def test_a_whole_checkpoint_that_the_machine_cannot_read_now_stays(
+    folder, monkeypatch, error
+):
     saved(folder, 1)
 
     def refuse(*_, **__):
-        raise OSError(errno.EMFILE, "too many open files")
+        raise error
 
     with checkpoint.Checkpoints(folder) as checkpoints:
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints._manager, "restore", refuse)
-            with pytest.raises(OSError, match="too many open files"):
+            with pytest.raises(type(error)):
                 checkpoints.restore(state(0))
         assert checkpoints.restore(state(0))["step"] == 1
     assert not (folder.parent / "checkpoints-damaged").exists()

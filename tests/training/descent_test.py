@@ -55,11 +55,19 @@ def test_sgd_goes_exactly_the_learning_rate_times_the_gradient():
     )
 
 
-def test_conservative_training_has_no_known_limit():
-    """Iterations towards where the update began change the bound."""
+@pytest.mark.parametrize(
+    "robust",
+    [
+        {"conservative": 1e-3, "conservative_iterations": 3},
+        {"adversarial": 0.1},
+        {"stability": 0.1},
+    ],
+)
+def test_training_of_another_loss_or_in_iterations_has_no_known_limit(robust):
+    """Iterations towards where the update began change the bound, which is one for the curvature of the loss descended."""
     optimizer = config.Optimizer(name="sgd", learning_rate=0.25)
-    robust = config.Robust(conservative=1e-3, conservative_iterations=3)
-    assert next_update(optimizer, robust=robust)[0].limit is None
+    found, *_ = next_update(optimizer, robust=config.Robust(**robust))
+    assert found.limit is None
 
 
 def test_adam_goes_on_from_its_moments():

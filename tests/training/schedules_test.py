@@ -161,8 +161,9 @@ def test_where_batches_grow_a_length_ends_with_that_epoch_or_update(unit, length
         (640, 740, 940), GROWING, name="linear_schedule", arguments=line, unit=unit
     )
     np.testing.assert_allclose(found, [1, 2 / 3, 0], rtol=1e-5)
-    ramp = at((608, 908), GROWING, warmup=second, unit=unit)
-    np.testing.assert_allclose(ramp, [640 / 940, 1], rtol=1e-6)
+    # The last update of the warm-up begins at 840 examples, of 100; the first batches had 32.
+    ramp = at((608, 840, 940), GROWING, warmup=second, unit=unit)
+    np.testing.assert_allclose(ramp, [640 / 940, 872 / 940, 1], rtol=1e-6)
     too_long = schedules.errors(config.Schedule(warmup=end + 1, unit=unit), **GROWING)
     assert too_long["schedule.warmup"].startswith(f"must be at most {end} {unit}, the")
 
