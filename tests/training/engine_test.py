@@ -11,7 +11,7 @@ from training.cohorts import EXAMPLES, Cohort, network
 
 from bsexp import config
 from bsexp.training import engine as engines
-from bsexp.training import mesh
+from bsexp.training import mesh, step
 from bsexp.training.timeline import Updates
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -168,6 +168,82 @@ def test_microbatches_give_the_update_of_the_whole_batch(
         for each in (parts, whole)
     ]
     np.testing.assert_allclose(*ends, rtol=1e-6, atol=1e-7 if ghost > 4 else 5e-7)
+
+
+@pytest.mark.parametrize(
+    ("engine", "devices", "microbatch"),
+    [("jit", 1, 0), ("jit", 1, 16), ("jit", 2, 0), ("pmap", 2, 32)],
+)
+def test_sharpness_aware_minimisation_descends_by_the_gradient_from_the_whole_batchs_top(
+    mnist, engine, devices, microbatch
+):
+    """x - eta grad L(x + rho g / |g|), put together from two steps of plain SGD, one from x and one from the top."""
+    rate, radius, parts = 0.1, 0.5, {"ghost": 16}
+    plain = Cohort(mnist, batch=config.Batch(**parts))
+    start = plain.member()
+    x, restore = ravel_pytree(start.parameters)
+    plain.run(1, 1)
+    way = x - ravel_pytree(plain.member().parameters)[0]
+    top = x + radius * way / np.linalg.norm(way)
+    higher = Cohort(mnist, batch=config.Batch(**parts))
+    above = start._replace(parameters=restore(top))
+    higher.state = higher.trainer.engine.spread([above])
+    higher.run(1, 1)
+    expected = x + ravel_pytree(higher.member().parameters)[0] - top
+    aware = Cohort(
+        mnist,
+        mesh.Layout(1, devices, 1),
+        optimizer=config.Optimizer(name="sgd", learning_rate=rate, sam_radius=radius),
+        batch=config.Batch(microbatch=microbatch, **parts),
+        execution=execution(engine),
+    )
+    aware.run(1, 1)
+    found = ravel_pytree(aware.member().parameters)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert abs(expected - (x - way)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "augmentation", "random"),
+    [("tiny", {}, True), ("F1", {}, False), ("F1", {"shift": 0.1}, True)],
+)
+def test_dropout_and_augmentation_are_drawn_anew_at_every_update(
+    mnist, name, augmentation, random
+):
+    """The same batch at the same weights, as the first and as the second update."""
+
+    def loss(number):
+        cohort = Cohort(
+            mnist, name=name, augmentation=config.Augmentation(**augmentation)
+        )
+        start = cohort.member()._replace(step=np.int32(number))
+        cohort.state = cohort.trainer.engine.spread([start])
+        sums = cohort.train(Updates(0, cohort.batch_size, 0, 1))
+        return float(cohort.trainer.engine.read(sums)[0].loss)
+
+    first = loss(0)
+    assert loss(0) == first
+    assert (loss(1) != first) == random
+
+
+def test_an_examples_random_key_is_that_of_seed_purpose_update_and_position_alone():
+    def keys(seed, purpose, update, positions):
+        return jax.random.key_data(
+            step.example_keys(np.int32(seed), purpose, np.int32(update), positions)
+        ).reshape(-1, 2)
+
+    positions = np.arange(6)
+    one = keys(0, step.DROPOUT, 3, positions)
+    shards = keys(0, step.DROPOUT, 3, positions.reshape(3, 2))
+    np.testing.assert_array_equal(shards, one)
+    np.testing.assert_array_equal(keys(0, step.DROPOUT, 3, positions[4:]), one[4:])
+    others = [
+        keys(1, step.DROPOUT, 3, positions),
+        keys(0, step.AUGMENTATION, 3, positions),
+        keys(0, step.DROPOUT, 4, positions),
+    ]
+    everything = np.concatenate([one, *others])
+    assert len(np.unique(everything, axis=0)) == len(everything) == 24
 
 
 @pytest.mark.parametrize(
