@@ -3,8 +3,17 @@
 import itertools
 from collections.abc import Mapping
 
-from bsexp import config, items, results
+from bsexp import config, items, results, workshop
 from bsexp.workdir import Workdir
+
+
+def check(place: Workdir, wanted: list[items.Item]) -> None:
+    """Read the checkpoints of measured runs that are needed once more: damaged ones are moved aside, and so count as gone."""
+    for run in items.needed_runs(place.missing(wanted)).values():
+        folder = place.run_folder(run)
+        own = place.weights_folder(run) == folder
+        if own and results.measurements(folder):
+            workshop.newest_state(run, folder)
 
 
 def renew(place: Workdir, wanted: list[items.Item]) -> list[str]:
@@ -63,7 +72,10 @@ def _with_starts(
 
 
 def _lost(place: Workdir, run: config.Run) -> bool:
-    kept = results.has_weights(place.weights_folder(run))
+    """Say whether a run is measured and the weights at its end are gone."""
+    folder = place.weights_folder(run)
+    end = max((row["step"] for row in results.read_rows(folder / results.CURVES)), default=0)  # fmt: skip
+    kept = max(results.checkpoint_steps(folder), default=-1) >= end
     return bool(results.measurements(place.run_folder(run))) and not kept
 
 

@@ -151,6 +151,7 @@ def run(
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command, began)
         asked = wanted(plan)
+        renewal.check(place, asked)
         for said in (*place.differences(), *renewal.renew(place, asked)):
             console.print(said, highlight=False, markup=False, soft_wrap=True)
         missing = place.missing(asked)

@@ -8,7 +8,6 @@ import jax
 
 from bsexp import door, models, results, study, workshop
 from bsexp.data import batches, examples
-from bsexp.training import checkpoint, optim, recipe, step
 
 
 class Trained(NamedTuple):
@@ -48,10 +47,8 @@ def load(run: str | os.PathLike) -> Trained:
     model = workshop.build_model(
         described.base.model, found.image_shape, found.num_classes
     )
-    made = recipe.build(described, model, found.train_examples)
-    rates = optim.rates(recipe.scaled_optimizer(described))
     folder = Path(run)
-    state = checkpoint.newest(folder, step.init(made, rates, described.seed))
+    state = workshop.newest_state(described, folder)
     last = results.read_rows(folder / results.CURVES)[-1]["step"]
     if state is None or state.step != last:
         raise results.BrokenFileError(

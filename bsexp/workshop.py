@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from bsexp.data import examples, sources
 from bsexp.probes import task
 from bsexp.probes.bench import Bench
 from bsexp.training import (
+    checkpoint,
     descent,
     loop,
     mesh,
@@ -198,6 +200,15 @@ def build_model(
         network.variant,
         network.precision,
     )
+
+
+def newest_state(run: config.Run, folder: Path) -> step.State | None:
+    """Return the newest whole state in a run's folder, None where there is none; damaged ones are moved aside."""
+    found = examples.describe(run.base.data)
+    model = build_model(run.base.model, found.image_shape, found.num_classes)
+    made = recipe.build(run, model, found.train_examples)
+    rates = optim.rates(recipe.scaled_optimizer(run))
+    return checkpoint.newest(folder, step.init(made, rates, run.seed))
 
 
 def training_work(place: workdir.Workdir, run: config.Run) -> float:

@@ -12,9 +12,7 @@ from bsexp import door, results, study, trained
 from bsexp.data import examples
 
 
-@pytest.fixture(scope="module")
-def run(mnist_dir, tmp_path_factory):
-    """The folder of a small run."""
+def small(mnist_dir, *overrides):
     chosen = {
         "data": {"train_size": 400, "dir": str(mnist_dir)},
         "train": {"epochs": 2, "checkpoint_every": 1},
@@ -23,7 +21,13 @@ def run(mnist_dir, tmp_path_factory):
         "seeds": 1,
         "measure": {"probes": ("evaluation",), "modes": ("running",)},
     }
-    plan = door.open_study(chosen, [], study.catalogue())
+    return door.open_study(chosen, overrides, study.catalogue())
+
+
+@pytest.fixture(scope="module")
+def run(mnist_dir, tmp_path_factory):
+    """The folder of a small run."""
+    plan = small(mnist_dir)
     folder = tmp_path_factory.mktemp("trained") / "study"
     assert studies.computed(plan, folder)[0] == 0
     (place,) = (folder / "runs").iterdir()
@@ -59,3 +63,33 @@ def test_a_run_whose_last_checkpoint_is_gone_is_not_loaded_as_an_earlier_one(
         trained.load(copy)
     with pytest.raises(door.ConfigError, match="no run is there"):
         trained.load(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_measured_run_whose_end_is_damaged_is_set_aside_before_it_is_trained_again(
+    run, mnist_dir, tmp_path, damaged
+):
+    """What was measured at the old weights must not stand beside what is measured at the new ones."""
+    described, place = run
+    folder = tmp_path / "study"
+    shutil.copytree(place.parent.parent, folder)
+    here = folder / "runs" / place.name
+    steps = sorted(results.checkpoint_steps(here), reverse=True)
+    assert len(steps) == 2
+    for step in steps[:damaged]:
+        for file in (here / results.CHECKPOINTS / str(step)).rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"")
+    old = results.measurements(here)
+    more = small(mnist_dir, ("measure.probes", "('evaluation', 'distance')"))
+    code, said = studies.computed(more, folder)
+    assert code == 0, said
+    aside = here.with_name(f"{here.name}.before-0")
+    assert f"the old results are in {aside}" in said
+    assert results.measurements(aside) == old
+    new = results.measurements(here)
+    assert {*new} == {"evaluation/running", "distance_from_start"}
+    seconds = [each["evaluation/running"]["seconds"] for each in (old, new)]
+    assert seconds[0] != seconds[1], "it was measured once more"
+    assert studies.computed(more, folder)[1].startswith(f"{folder}: nothing to compute")
+    assert described.name == here.name
