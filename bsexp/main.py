@@ -17,6 +17,11 @@ LOG_WIDTH = 140  # a log has none of its own, and eighty columns break the table
 
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 1 where a run failed, 2 for bad input, 128 + signal."""
+    with interruption.kept():
+        return _command(words)
+
+
+def _command(words: Sequence[str]) -> int:
     # Third-party libraries report their own doings at level INFO.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)

@@ -3,9 +3,13 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Self
+
+MOMENT = 0.05  # seconds, longer than a callback of the garbage collector takes
 
 
 class Interrupted(BaseException):
@@ -29,6 +33,32 @@ def stoppable(start: Callable[[], int]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     return start()
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """While this context is open, no request for a stop is lost where Python drops what is raised.
+
+    What a signal's handler raises within a callback of the garbage collector, JAX has one, or within ``__del__``, is only
+    reported as unraisable. Then the signal comes once more, a moment later, when the callback is over.
+    """
+    previous = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, Interrupted | KeyboardInterrupt):
+            previous(unraisable)
+            return
+        number = error.signal if isinstance(error, Interrupted) else signal.SIGINT
+        again = threading.Timer(MOMENT, signal.raise_signal, [number])
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 class Deferred:
