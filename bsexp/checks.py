@@ -7,16 +7,19 @@ from typing import Any
 from bsexp import bounds, config, conversion, counts, rates
 from bsexp.catalogue import Catalogue
 
-# Field -> the one without which it does nothing but give a run another name.
+# Field -> those without which, at their defaults, it does nothing but give a run another name.
 GOVERNED = {
-    "optimizer.sam_adaptive": "optimizer.sam_radius",
-    "optimizer.decay_mask": "optimizer.weight_decay",
-    "robust.conservative_iterations": "robust.conservative",
-    "robust.adversarial_share": "robust.adversarial",
-    "robust.stability_noise": "robust.stability",
-    "batch.growth": "batch.growth_epochs",
-    "data.noise_seed": "data.label_noise",
-    "train.monitor": "train.patience",
+    "optimizer.sam_adaptive": ("optimizer.sam_radius",),
+    "optimizer.decay_mask": ("optimizer.weight_decay",),
+    "robust.conservative_iterations": ("robust.conservative",),
+    "robust.adversarial_share": ("robust.adversarial",),
+    "robust.stability_noise": ("robust.stability",),
+    "scaling.base_batch": ("scaling.rule",),
+    "schedule.unit": ("schedule.warmup", "schedule.arguments"),
+    "batch.growth": ("batch.growth_epochs",),
+    "data.noise_seed": ("data.label_noise",),
+    "data.split_seed": ("data.train_size", "data.validation_size"),
+    "train.monitor": ("train.patience",),
 }
 
 
@@ -91,15 +94,21 @@ def check_effects(
     merged: Mapping[str, Any], bases: Mapping[str, config.Base]
 ) -> Iterator[str]:
     """Yield what is set and does nothing in any group; groups may differ in whether it does."""
-    for path, governor in GOVERNED.items():
-        value, governing = attrgetter(path), attrgetter(governor)
-        default = value(config.Base())
+    default = config.Base()
+
+    def differs(path: str, base: config.Base) -> bool:
+        value = attrgetter(path)
+        return value(base) != value(default)
+
+    for path, governors in GOVERNED.items():
         idle = [
-            value(base) != default and not governing(base) for base in bases.values()
+            differs(path, base) and not any(differs(each, base) for each in governors)
+            for base in bases.values()
         ]
         if idle and all(idle):
             place = _place(merged, next(iter(bases)), path)
-            yield f"{place}: does nothing without config.{governor}"
+            needed = " or ".join(f"config.{each}" for each in governors)
+            yield f"{place}: does nothing without {needed}"
 
 
 def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
@@ -150,10 +159,10 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
     return errors
 
 
-def check_networks(
+def check_measurable(
     study: config.Study, bases: Mapping[str, config.Base], catalogue: Catalogue
 ) -> Iterator[str]:
-    """Check that the groups, in which nothing else is wrong, have networks of which all that is asked for can be measured."""
+    """Check that the groups, in which nothing else is wrong, are such that all that is asked for can be measured."""
     measure = study.measure
     networks = {
         (base.model.name, base.model.variant, base.data.name)
@@ -164,6 +173,11 @@ def check_networks(
         yield (
             f"config.measure.probes=path: {first} and {second} have different networks or data, and no path between them; "
             "leave it out"
+        )
+    optimizers = {base.optimizer.name for base in bases.values()}
+    if measure.hessian.preconditioned and not optimizers & {*catalogue.like_adam}:
+        yield (
+            "config.measure.hessian.preconditioned=True: no group's optimizer divides by second moments as Adam does"
         )
     for field, probes in (
         ("measure.probes", measure.probes),

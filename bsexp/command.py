@@ -218,11 +218,11 @@ def print_config(plan: door.Plan, console: Console) -> None:
 
 
 def _word(value: Any) -> str:
-    """Write a value so that a shell hands it on: parentheses and braces in quotes."""
-    if value == "":  # a shell takes one pair of quotes off
-        return "\"''\""
+    """Write a value so that a shell hands it on: in quotes what it would take apart or off."""
     shown = repr(value)
-    if not isinstance(value, tuple | dict):
+    if not isinstance(value, str | tuple | dict):
+        return shown
+    if isinstance(value, str) and value and not set(value) & set("'\\"):
         return shown
     return shlex.quote(shown) if set(shown) & set('"$`\\') else f'"{shown}"'
 

@@ -135,9 +135,10 @@ def _is_named(value: Any) -> bool:
 
 def _convert_tuple(value: Any, kind: Any) -> tuple[Any, str]:
     if not isinstance(value, tuple | list):
+        a, b = ("'a'", "'b'") if kind is str else ("a", "b")
         return (
             None,
-            "must be several values in parentheses, such as (a, b), or (a,) for one",
+            f"must be several values in parentheses, such as ({a}, {b}), or ({a},) for one",
         )
     items = [_convert(item, kind) for item in value]
     error = next((f"each {error}" for _, error in items if error), "")

@@ -8,6 +8,7 @@ PLAIN = Catalogue(
     probes=config.Measure().probes,
     modes=("running", "batch"),
     optimizers={"adam": ()},
+    like_adam={"adam"},
     optimizer_error=lambda _optimizer: "",
     training_examples=lambda _data: 100,
     finished_run={}.get,

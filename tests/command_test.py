@@ -146,6 +146,7 @@ def test_a_printed_configuration_can_be_typed_back():
         catalogues.PLAIN, optimizers={"adam": ("b1", "eps")}
     )
     settings = {
+        "question": 'it\'s "a" $HOME \\ question',
         "seeds": 7,
         "batch": {"size": "10%"},
         "optimizer": {"arguments": {"eps": 1e-6}},

@@ -385,14 +385,29 @@ def test_a_rule_need_not_fit_a_batch_size_that_no_group_trains_with():
         ("batch.growth", 7, "batch.growth_epochs"),
         ("data.noise_seed", 7, "data.label_noise"),
         ("train.monitor", "train_loss", "train.patience"),
+        ("scaling.base_batch", 128, "scaling.rule"),
+        ("schedule.unit", "steps", "schedule.warmup or config.schedule.arguments"),
+        ("data.split_seed", 7, "data.train_size or config.data.validation_size"),
     ],
 )
 def test_what_does_nothing_in_any_group_is_refused(field, value, governor):
+    catalogue = dataclasses.replace(
+        CATALOGUE, rules=("none", "linear"), schedules=schedules.catalogue()
+    )
+    with pytest.raises(door.ConfigError) as caught:
+        door.open_study(SETTINGS, [(field, str(value))], catalogue)
     said = f"config.{field}={value}: does nothing without config.{governor}"
-    assert errors((field, str(value))) == [said]
-    works = "(1,)" if governor == "batch.growth_epochs" else "0.1"
-    if governor != "train.patience":
-        assert opened((field, str(value)), (f"groups.SB.{governor}", works)).runs
+    assert caught.value.errors == (said,)
+    first, *_ = governor.split(" or ")
+    works = {
+        "batch.growth_epochs": "(1,)",
+        "train.patience": "3",
+        "scaling.rule": "linear",
+        "data.train_size": "50%",
+    }.get(first, "0.1")
+    governed = [(field, str(value)), (f"groups.SB.{first}", works)]
+    if first != "train.patience":
+        assert door.open_study(SETTINGS, governed, catalogue).runs
 
 
 def test_a_group_without_a_name_is_refused():
@@ -506,6 +521,14 @@ def test_the_preconditioned_eigenvalue_needs_mode_batch():
         "config.measure.modes=('running',): leaves out mode batch, in which config.measure.hessian.preconditioned is found"
     ]
     assert opened(asked[0]).runs
+
+
+def test_the_preconditioned_eigenvalue_needs_an_optimizer_that_divides():
+    asked = ("measure.hessian.preconditioned", "True")
+    assert errors(asked, ("optimizer.name", "sgd")) == [
+        "config.measure.hessian.preconditioned=True: no group's optimizer divides by second moments as Adam does"
+    ]
+    assert opened(asked, ("groups.SB.optimizer.name", "sgd")).runs
 
 
 def test_every_group_must_have_the_epochs_that_are_measured():

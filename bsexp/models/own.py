@@ -96,6 +96,8 @@ def _wrong_results(network: nn.Module, shape: tuple[int, ...], num_classes: int)
             f"keeps {', '.join(sorted(others))}; batch norm is that of bsexp.models.normalisation, "
             "whose statistics depend on no device, and other states are not carried along"
         )
+    if not variables.get("params"):
+        return "has no parameters to train"
     # As it is called to train, and to be measured in either mode.
     for how in ((ghost, keys), (None, None), (ghost, None)):
         logits, _ = jax.eval_shape(

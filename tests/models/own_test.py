@@ -119,6 +119,11 @@ WRONG = {
         "float32",
         "maps 2 examples to (2, 4, 4, 3), not to logits (2, 3)",
     ),
+    "no parameters": (
+        module_of(f"{CALL}return {FLAT}[:, : self.num_classes]"),
+        "float32",
+        "has no parameters to train",
+    ),
     "it raises": (
         module_of(f"{CALL}return nn.Dense(self.classes)({FLAT})"),
         "float32",
