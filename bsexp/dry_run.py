@@ -78,13 +78,14 @@ def _lacking(plan: door.Plan, folder: Path) -> Lack:
     wanted = study.wanted(plan)
     try:
         place = workdir.Workdir(folder, plan, "", "")
+        place.check_data(study.data_sets(plan))
         lost, torn = renewal.again(place, wanted)
         missing = [*place.missing(wanted), *torn]
         missing += [item for item in wanted if item.run.name in lost]
         needed = {} if plan.study.run else items.needed_runs(missing)
         untrained = {name for name, run in needed.items() if math.isinf(place.end(run))}
         diverged = {run.name for run in plan.runs if place.status(run).get("diverged")}
-    except (OSError, results.BrokenFileError) as error:
+    except (OSError, results.BrokenFileError, workdir.FolderError) as error:
         raise door.ConfigError([str(error)]) from error
     return Lack(missing, untrained | (lost & needed.keys()), diverged)
 

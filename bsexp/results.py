@@ -162,6 +162,14 @@ def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def data_digest(folder: Path, name: str) -> str:
+    """Return the digest of the data set of that name with which a run was computed; "" where it is not written down."""
+    try:
+        return str(read_json(folder / "env.json")["data"][name]["digest"])
+    except (OSError, BrokenFileError, LookupError, TypeError):
+        return ""
+
+
 def has_weights(folder: Path) -> bool:
     """Say whether a run's folder holds a checkpoint, of any step."""
     return bool(checkpoint_steps(folder))

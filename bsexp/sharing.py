@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bsexp import config, door, items, results
+from bsexp.data import sources
 from bsexp.workdir import Workdir
 
 
@@ -29,11 +30,14 @@ def take_over(
         if _begun(place.run_folder(run)) or (run.donor and run.base.start.epoch):
             continue
         epochs = items.kept_epochs(plan, {run.group})
+        data = run.base.data
+        digest = sources.digest(data.name, data.dir)
         source = next(
             (
                 there
                 for there in (study / "runs" / run.name for study in others)
                 if _serves(there, epochs)
+                and results.data_digest(there, data.name) in ("", digest)
             ),
             None,
         )

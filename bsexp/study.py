@@ -152,6 +152,8 @@ def run(
     with workdir.locked(folder):
         place = workdir.Workdir(folder, plan, name, command, began)
         asked = wanted(plan)
+        data = data_sets(plan)
+        place.check_data(data)
         renewal.check(place, asked)
         for said in (*place.differences(), *renewal.renew(place, asked)):
             console.print(said, highlight=False, markup=False, soft_wrap=True)
@@ -161,7 +163,7 @@ def run(
             found = {
                 **environment.describe(),
                 "engine": ", ".join(engines),
-                "data": _data(plan),
+                "data": data,
             }
             place.open(found)
             try:
@@ -226,18 +228,18 @@ def follow(plan: door.Plan, name: str, folder: Path) -> int:
         return laboratory.Laboratory(plan, place, {}, unseen, processes.Line()).follow()
 
 
-def _data(plan: door.Plan) -> dict[str, dict[str, Any]]:
-    """Return what the report says of each data set of a study: its version, and whether it is synthetic."""
-    described = {
-        name: sources.describe(name, folder)
-        for name, folder in {
-            (run.base.data.name, run.base.data.dir) for run in plan.runs
+def data_sets(plan: door.Plan) -> dict[str, dict[str, Any]]:
+    """Return what is written down of each data set of a study: its version, its digest, and whether it is synthetic."""
+    places = {(run.base.data.name, run.base.data.dir) for run in plan.runs}
+    found = {}
+    for name, place in sorted(places):
+        described = sources.describe(name, place)
+        found[name] = {
+            "version": described.version,
+            "digest": sources.digest(name, place),
+            "synthetic": described.synthetic,
         }
-    }
-    return {
-        name: {"version": each.version, "synthetic": each.synthetic}
-        for name, each in sorted(described.items())
-    }
+    return found
 
 
 def _say_where(folder: Path, place: workdir.Workdir, console: Console) -> None:

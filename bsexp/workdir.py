@@ -142,6 +142,25 @@ class Workdir:
             *lines,
         ]
 
+    def check_data(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Check that the runs which are there were computed with the data sets of now, where that is written down.
+
+        Args:
+            found: data set -> what is written down of it.
+
+        Raises:
+            FolderError: another data set has taken the name of one.
+        """
+        for run in self._runs:
+            name = run.base.data.name
+            for folder in (self.run_folder(run), self.weights_folder(run)):
+                old, new = results.data_digest(folder, name), found[name]["digest"]
+                if old and old != new:
+                    raise FolderError(
+                        f"config.data.name={name}: {folder} was computed with other data of that name, whose metadata have "
+                        f"the digest {old} and not {new}: prepare those, or name another folder, --workdir=DIR"
+                    )
+
     def missing(self, wanted: list[items.Item]) -> list[items.Item]:
         """Return the measurements that are not there, or were made with other settings.
 

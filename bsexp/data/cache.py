@@ -35,7 +35,7 @@ def locate(root: Path, folder: Path, split: str) -> Path:
         split: the split's name.
     """
     digest = hashlib.sha256()
-    for file in (folder / folders.INFO_FILE, folder / folders.FEATURES_FILE):
+    for file in (folder / name for name in folders.METADATA):
         digest.update(file.read_bytes())
         # A data set that was prepared anew may have the same metadata.
         digest.update(file.stat().st_mtime_ns.to_bytes(8))

@@ -1,6 +1,7 @@
 """Where prepared data sets lie: ``<data_dir>/<name>[/<config>]/<version>``, the layout of TFDS."""
 
 import difflib
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from bsexp import bounds
 
 INFO_FILE = "dataset_info.json"
 FEATURES_FILE = "features.json"
+METADATA = (INFO_FILE, FEATURES_FILE)
 NAME_SYNTAX = re.compile(r"(?P<path>\w[\w.+-]*(/\w[\w.+-]*)?)(:(?P<version>[\d.*]+))?")
 
 
@@ -64,6 +66,12 @@ def find(name: str, root: Path) -> Path:
     if not fitting:
         raise _not_found(name, root)
     return root / syntax["path"] / str(max(fitting))
+
+
+def digest(folder: Path) -> str:
+    """Return 16 hex digits of the SHA-256 of a data set's metadata: sizes of its files, and for some of what they hold."""
+    content = b"".join((folder / name).read_bytes() for name in METADATA)
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def available(root: Path) -> list[str]:

@@ -123,6 +123,13 @@ def describe(name: str, data_dir: str) -> Description:
     return _describe(_open(folder), root, folder)
 
 
+def digest(name: str, data_dir: str) -> str:
+    """Return a digest of a data set's metadata, "" for what is embedded; raises as ``describe``."""
+    if _is_embedded(name):
+        return ""
+    return folders.digest(folders.find(name, resolve_dir(data_dir)))
+
+
 def load(name: str, data_dir: str) -> Dataset:
     """Load both splits of a data set into memory, in the order in which they were prepared.
 
