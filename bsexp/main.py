@@ -15,22 +15,17 @@ from bsexp.training import interruption
 LOG_WIDTH = 140  # a log has none of its own, and eighty columns break the table's rows
 
 
+@interruption.kept()
 def main(words: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 1 where a run failed, 2 for bad input, 128 + signal."""
-    with interruption.kept():
-        return _command(words)
-
-
-def _command(words: Sequence[str]) -> int:
     # Third-party libraries report their own doings at level INFO.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         asked = command.parse(words)
         if asked.help:
-            console.print(
-                command.help_text(), markup=False, highlight=False, soft_wrap=True
-            )
+            page = command.help_text()
+            console.print(page, markup=False, highlight=False, soft_wrap=True)
             return 0
         return _study(asked, words, console)
     except (door.ConfigError, bounds.FieldError) as error:
@@ -44,10 +39,11 @@ def _command(words: Sequence[str]) -> int:
 def _study(asked: command.Command, words: Sequence[str], console: Console) -> int:
     settings = command.load_settings(asked.experiment, asked.argument)
     # JAX starts only for a command line that makes sense.
-    from bsexp import collection, compile_cache, dry_run, study  # noqa: PLC0415
+    from bsexp import collection, compile_cache, dry_run, random_numbers, study  # noqa: PLC0415
     from bsexp.training import processes  # noqa: PLC0415
 
     compile_cache.enable()
+    random_numbers.pin()
     processes.join(asked.place)
     folder = asked.workdir or command.default_workdir(asked.experiment, asked.argument)
     if "studies" in settings:
@@ -74,9 +70,8 @@ def _until_stopped(start: Callable[[], int], console: Console) -> int:
     try:
         return interruption.stoppable(start)
     except interruption.Interrupted as error:
-        console.print(
-            f"stopped by {error}; the same command goes on from here", markup=False
-        )
+        told = f"stopped by {error}; the same command goes on from here"
+        console.print(told, markup=False)
         return 128 + error.signal
 
 

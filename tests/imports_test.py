@@ -22,6 +22,7 @@ ALLOWED = {
     "progress": set(),
     "environment": {"huge_pages"},
     "compile_cache": set(),
+    "random_numbers": set(),
     "huge_pages": set(),
     "curvature": set(),
     "keskar2017": set(),
@@ -32,16 +33,16 @@ ALLOWED = {
     "report": {"results", "keskar2017"},
     "items": {"config", "door", "results", "probes"},
     "workdir": {"config", "conversion", "door", "items", "results", "probes", "training"},
-    "renewal": {"config", "items", "results", "workdir"},
-    "sharing": {"config", "door", "items", "results", "workdir"},
+    "renewal": {"config", "items", "results", "workdir", "workshop"},
+    "sharing": {"config", "door", "items", "results", "workdir", "data"},
     "workshop": {"config", "door", "items", "progress", "results", "workdir", "probes", "training", "data", "models"},
     "laboratory": {"config", "door", "items", "progress", "results", "workdir", "workshop", "probes", "training", "data"},
     "study": {"catalogue", "config", "door", "items", "environment", "laboratory", "renewal", "sharing", "workshop", "progress", "results", "workdir", "report", "probes", "training", "data", "models"},
     "dry_run": {"config", "door", "items", "progress", "renewal", "results", "study", "workdir", "workshop", "training", "data"},
     "estimate": {"config", "door", "dry_run", "environment", "keskar2017", "study", "workshop", "data", "training"},
-    "trained": {"door", "models", "results", "study", "workshop", "data", "training"},
+    "trained": {"door", "models", "results", "study", "workshop", "data"},
     "collection": {"command", "config", "keskar2017", "door", "dry_run", "estimate", "report", "results", "study", "data"},
-    "main": {"bounds", "collection", "command", "compile_cache", "door", "dry_run", "huge_pages", "study", "training"},
+    "main": {"bounds", "collection", "command", "compile_cache", "door", "dry_run", "huge_pages", "random_numbers", "study", "training"},
 }  # fmt: skip
 
 

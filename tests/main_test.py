@@ -136,6 +136,21 @@ def test_the_configuration_is_printed_with_its_overrides(command_line):
     assert "--config.seeds=1" in process.stdout.splitlines()
 
 
+def test_random_numbers_are_of_one_kind_whatever_the_environment_asks_for(called):
+    """A seed's start, under the name that is to say all that decides it, must not depend on JAX's own variables."""
+    first = jax.random.bits(jax.random.key(0), (3,))
+    settings = {"jax_default_prng_impl": "rbg", "jax_threefry_partitionable": False}
+    for name, value in settings.items():
+        before = getattr(jax.config, name)
+        jax.config.update(name, value)
+        try:
+            assert jax.random.bits(jax.random.key(0), (3,)).tolist() != first.tolist()
+            assert called(EXPERIMENT, "--print_config").returncode == 0
+            assert jax.random.bits(jax.random.key(0), (3,)).tolist() == first.tolist()
+        finally:
+            jax.config.update(name, before)
+
+
 def test_a_dry_run_shows_cost_and_trains_nothing(command_line, tmp_path):
     process = command_line(
         "--config=experiments/sharp_minima.py",
