@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
+import functools
+import operator
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -307,7 +309,7 @@ class Workdir:
         _add_seconds(self.folder / "env.json", {"total": total, **spent})
 
     def open_run(self, run: config.Run, environment: Mapping[str, Any]) -> None:
-        """Write down what a run is and where it is computed; a run that is there already keeps its evidence."""
+        """Write down what a run is and where it is computed; of a run that is there already, where else."""
         folder = self.run_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         results.write_json(
@@ -317,11 +319,12 @@ class Workdir:
         curves = self.weights_folder(run) / results.CURVES
         if curves.exists() and not (folder / results.CURVES).exists():
             shutil.copyfile(curves, folder / results.CURVES)
-        if not (folder / "env.json").exists():
-            results.write_json(
-                folder / "env.json",
-                {**environment, "seconds": {"training": 0.0, "measuring": 0.0}},
-            )
+        file = folder / "env.json"
+        if file.exists():
+            found = _continued(results.read_json(file, "seconds"), environment)
+        else:
+            found = {**environment, "seconds": {"training": 0.0, "measuring": 0.0}}
+        results.write_json(file, found)
 
     def set_status(self, run: config.Run, state: str, **more: Any) -> None:
         """Write status.json: training, trained, done, interrupted or failed; when it reached its target once it is trained."""
@@ -353,6 +356,20 @@ class Workdir:
         found = results.points(folder)
         found.setdefault(item.epoch, {})[item.task.name] = entry
         results.write_points(folder, found)
+
+
+def _continued(
+    evidence: Mapping[str, Any], environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a run's evidence with what is otherwise in this session, which trains it further or measures it."""
+    sessions = evidence.get("later", [])
+    known = functools.reduce(operator.or_, sessions, dict(evidence))
+    changed = {
+        key: value for key, value in environment.items() if known.get(key) != value
+    }
+    if not changed:
+        return dict(evidence)
+    return {**evidence, "later": [*sessions, {"time": now(), **changed}]}
 
 
 def _add_seconds(file: Path, spent: Mapping[str, float]) -> None:

@@ -281,6 +281,25 @@ def test_a_pair_is_measured_again_when_its_baseline_is(tmp_path):
     assert missing == [("SB", "point"), ("LB", "pair")]
 
 
+def test_a_runs_evidence_says_what_is_otherwise_in_later_sessions(tmp_path):
+    here, (run, *_) = place(tmp_path), plan().runs
+    file = here.run_folder(run) / "env.json"
+    here.open(ENVIRONMENT)
+    first = {"commit": "a", "devices": ["cpu:0 cpu"], "mesh": {"data": 1}}
+    elsewhere = {**first, "devices": ["cuda:0 H200"]}
+    for environment in (first, first, elsewhere, {"commit": "a"}, elsewhere, first):
+        here.open_run(run, environment)
+        here.add_run_seconds(run, training=1.0)
+    found = results.read_json(file)
+    assert {key: found[key] for key in first} == first
+    assert found["seconds"]["training"] == 6
+    later = [{**each, "time": None} for each in found["later"]]
+    assert later == [
+        {"time": None, "devices": elsewhere["devices"]},
+        {"time": None, "devices": first["devices"]},
+    ]
+
+
 def test_a_run_is_set_aside_under_the_first_name_that_is_free(tmp_path):
     (run, *_), here = plan().runs, place(tmp_path)
     folder = here.run_folder(run)
