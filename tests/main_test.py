@@ -115,6 +115,19 @@ def test_bad_input_ends_a_process_so(command_line, tmp_path, words, messages):
     is_refused(command_line(*words, f"--workdir={folder}"), messages, folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("JAX_PLATFORMS", "cuda"), ("JAX_NUM_CPU_DEVICES", "0")]
+)
+def test_devices_that_are_not_there_end_a_process_so(
+    command_line, monkeypatch, name, value
+):
+    monkeypatch.setenv(name, value)
+    process = command_line(EXPERIMENT, "--dry_run")
+    (line,) = process.stderr.splitlines()
+    assert f"{name}={value}: JAX finds no device" in line
+    assert process.returncode == 2
+
+
 def test_a_workdir_that_cannot_be_made_is_named(called, tmp_path):
     (tmp_path / "file").write_text("in the way")
     process = called(*TINY, f"--workdir={tmp_path / 'file'}")

@@ -23,6 +23,8 @@ from bsexp import bounds
 from bsexp.training import footprint, interruption
 
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
+# Variables of the environment by which JAX is told its devices.
+DEVICES = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
 REFUSED = 5_000  # milliseconds for the others to find what is wrong, too
 
 
@@ -64,10 +66,22 @@ def join(place: tuple[str, int, int] | None) -> None:
         place: HOST:PORT of process 0, how many processes there are, and which this one is; None: ask the launcher.
 
     Raises:
-        bounds.FieldError: they were not all there within five minutes, or their launcher does not say enough.
+        bounds.FieldError: they were not all there within five minutes, or their launcher does not say enough; or JAX finds
+            no device.
     """
-    if place is None and not launcher(os.environ):
-        return
+    if place is not None or launcher(os.environ):
+        _find_each_other(place)
+    try:
+        jax.devices()
+    # A RuntimeError, or an assertion of JAX's own where a platform is asked for that is not there.
+    except (RuntimeError, AssertionError) as error:
+        asked = [f"{name}={os.environ[name]}" for name in DEVICES if name in os.environ]
+        said = str(error).partition("\n")[0]
+        words = [*asked, "JAX finds no device", *filter(None, [said])]
+        raise bounds.FieldError("devices", ": ".join(words)) from error
+
+
+def _find_each_other(place: tuple[str, int, int] | None) -> None:
     try:
         jax.distributed.initialize(*(place or ()))
     except (ValueError, RuntimeError) as error:
