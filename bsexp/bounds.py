@@ -92,6 +92,12 @@ def some_positive(values: tuple[float, ...]) -> str:
     return some(values) or next(filter(None, map(positive, values)), "")
 
 
+def ascending(values: tuple[float, ...]) -> str:
+    """Return "" for different numbers above zero, at least one of them, each above the one before."""
+    in_order = list(values) == sorted(values)
+    return some_positive(values) or ("" if in_order else "must ascend")
+
+
 def some_not_negative(values: tuple[float, ...]) -> str:
     """Return "" for different numbers, none below zero, at least one of them."""
     return some(values) or next(filter(None, map(not_negative, values)), "")

@@ -74,8 +74,8 @@ def _with_starts(
 def _lost(place: Workdir, run: config.Run) -> bool:
     """Say whether a run is measured and the weights at its end are gone."""
     folder = place.weights_folder(run)
-    end = max((row["step"] for row in results.read_rows(folder / results.CURVES)), default=0)  # fmt: skip
-    kept = max(results.checkpoint_steps(folder), default=-1) >= end
+    steps = [row["step"] for row in results.read_rows(folder / results.CURVES)]
+    kept = max(results.checkpoint_steps(folder), default=-1) >= max(steps, default=0)
     return bool(results.measurements(place.run_folder(run))) and not kept
 
 

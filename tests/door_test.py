@@ -157,6 +157,7 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("train.epochs", "True", "config.train.epochs=True: must be a whole number, not bool"),
         ("seeds", "0", "config.seeds=0: must be > 0"),
         ("measure.probes", "('evaluation', 'sharpnes')", "config.measure.probes=sharpnes: unknown probe; did you mean sharpness?"),
+        ("batch.growth_epochs", "(5, 3)", "config.batch.growth_epochs=(5, 3): must ascend"),
         ("measure.probes", "evaluation", "config.measure.probes=evaluation: must be several values in parentheses"),
         ("measure.probes", "()", "config.measure.probes=(): must name at least one"),
         ("measure.modes", "('train',)", "config.measure.modes=train: unknown mode; "),

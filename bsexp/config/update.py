@@ -5,6 +5,7 @@ from typing import Any
 
 from bsexp import counts
 from bsexp.bounds import (
+    ascending,
     below_one,
     between,
     fraction,
@@ -12,7 +13,6 @@ from bsexp.bounds import (
     one_of,
     or_none,
     positive,
-    some_positive,
 )
 from bsexp.config.option import IF_SET, option
 
@@ -91,7 +91,7 @@ class Batch:
         (),
         "epochs after which the batch size grows; none: it stays",
         unit="epochs",
-        check=or_none(some_positive),
+        check=or_none(ascending),
     )
 
 
