@@ -1,7 +1,7 @@
 """The names that exist outside the configuration, which the door checks it against."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bsexp import config
@@ -16,7 +16,6 @@ class Catalogue:
         probes: probes.
         modes: batch-norm modes.
         optimizers: optimizer -> its keyword arguments.
-        like_adam: those that divide their steps by second moments as Adam does.
         optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
         training_examples: settings of the data -> the number of training examples; ValueError with a
             message for the reader where there is no such data set, FieldError where another field is wrong.
@@ -40,7 +39,6 @@ class Catalogue:
     probes: tuple[str, ...]
     modes: tuple[str, ...]
     optimizers: Mapping[str, tuple[str, ...]]
-    like_adam: Collection[str]
     optimizer_error: Callable[[config.Optimizer], str]
     training_examples: Callable[[config.Data], int]
     finished_run: Callable[[str], Mapping[str, Any]]

@@ -174,11 +174,6 @@ def check_measurable(
             f"config.measure.probes=path: {first} and {second} have different networks or data, and no path between them; "
             "leave it out"
         )
-    optimizers = {base.optimizer.name for base in bases.values()}
-    if measure.hessian.preconditioned and not optimizers & {*catalogue.like_adam}:
-        yield (
-            "config.measure.hessian.preconditioned=True: no group's optimizer divides by second moments as Adam does"
-        )
     for field, probes in (
         ("measure.probes", measure.probes),
         ("measure.along.probes", measure.along.probes),
@@ -196,10 +191,6 @@ def _check_hessian(measure: config.Measure) -> Iterator[str]:
         yield (
             f"config.measure.hessian.eigenvalues={chosen.eigenvalues}: must be at most "
             f"config.measure.hessian.lanczos_iterations={chosen.lanczos_iterations}"
-        )
-    if chosen.preconditioned and "batch" not in measure.modes:
-        yield (
-            f"config.measure.modes={measure.modes}: leaves out mode batch, in which config.measure.hessian.preconditioned is found"
         )
 
 

@@ -37,7 +37,6 @@ def catalogue() -> Catalogue:
         probes=tuple(probes.PROBES),
         modes=models.MODES,
         optimizers=optim.catalogue(),
-        like_adam=optim.LIKE_ADAM,
         optimizer_error=optim.error,
         training_examples=examples.training_examples,
         finished_run=results.finished_run,

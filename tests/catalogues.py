@@ -8,7 +8,6 @@ PLAIN = Catalogue(
     probes=config.Measure().probes,
     modes=("running", "batch"),
     optimizers={"adam": ()},
-    like_adam={"adam"},
     optimizer_error=lambda _optimizer: "",
     training_examples=lambda _data: 100,
     finished_run={}.get,

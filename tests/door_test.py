@@ -513,25 +513,6 @@ def test_scales_are_measured_in_front_of_batch_norm_alone(field):
     assert door.open_study(SETTINGS, asked, catalogue).runs
 
 
-def test_the_preconditioned_eigenvalue_needs_mode_batch():
-    asked = (
-        ("measure.hessian.preconditioned", "True"),
-        ("measure.modes", "('running',)"),
-    )
-    assert errors(*asked) == [
-        "config.measure.modes=('running',): leaves out mode batch, in which config.measure.hessian.preconditioned is found"
-    ]
-    assert opened(asked[0]).runs
-
-
-def test_the_preconditioned_eigenvalue_needs_an_optimizer_that_divides():
-    asked = ("measure.hessian.preconditioned", "True")
-    assert errors(asked, ("optimizer.name", "sgd")) == [
-        "config.measure.hessian.preconditioned=True: no group's optimizer divides by second moments as Adam does"
-    ]
-    assert opened(asked, ("groups.SB.optimizer.name", "sgd")).runs
-
-
 def test_every_group_must_have_the_epochs_that_are_measured():
     settings = ALONG | {"groups": {"long": {}, "short": {"train": {"epochs": 4}}}}
     assert errors(settings=settings) == [

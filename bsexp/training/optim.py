@@ -16,8 +16,8 @@ from bsexp import config
 # The first two ask for more than a gradient at each update: the loss itself, or a line search. Rprop's learning rate
 # is only the size of its first step, so that no schedule could reach it.
 _LEFT_OUT = frozenset({"lbfgs", "polyak_sgd", "rprop", "scale_by_rprop"})
-# Those that divide by second moments as Adam does. Others have the state of Optax's Adam too, with something else in it, or divide at times only (RAdam).
-LIKE_ADAM = frozenset({"adam", "adamw", "lamb", "nadam", "nadamw"})
+# Others have the state of Optax's Adam too, with something else in it, or divide at times only (RAdam).
+_LIKE_ADAM = frozenset({"adam", "adamw", "lamb", "nadam", "nadamw"})
 
 
 class Optimizer(NamedTuple):
@@ -158,7 +158,7 @@ def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:
         optimizer: its configuration, scaled as it trained.
         state: its state, of one run.
     """
-    if optimizer.name not in LIKE_ADAM:
+    if optimizer.name not in _LIKE_ADAM:
         return None
     (kept,) = (
         each
