@@ -155,7 +155,7 @@ class Workdir:
         """
         for run in self._runs:
             name = run.base.data.name
-            for folder in (self.run_folder(run), self.weights_folder(run)):
+            for folder in {self.run_folder(run), self.weights_folder(run)}:
                 old, new = results.data_digest(folder, name), found[name]["digest"]
                 if old and old != new:
                     raise FolderError(

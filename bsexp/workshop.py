@@ -206,9 +206,7 @@ def newest_state(run: config.Run, folder: Path) -> step.State | None:
     """Return the newest whole state in a run's folder, None where there is none; damaged ones are moved aside."""
     found = examples.describe(run.base.data)
     model = build_model(run.base.model, found.image_shape, found.num_classes)
-    made = recipe.build(run, model, found.train_examples)
-    rates = optim.rates(recipe.scaled_optimizer(run))
-    return checkpoint.newest(folder, step.init(made, rates, run.seed))
+    return checkpoint.newest(folder, recipe.start(run, model, found.train_examples))
 
 
 def training_work(place: workdir.Workdir, run: config.Run) -> float:

@@ -17,7 +17,6 @@ from bsexp.training import (
     feed,
     gradient,
     mesh,
-    optim,
     recipe,
     sharded,
     step,
@@ -169,10 +168,7 @@ def _blank(subject: Subject, size: int) -> gradient.Batch:
 
 
 def _state(subject: Subject) -> step.State:
-    run = subject.run
-    shared = recipe.build(run, subject.model, subject.data.train_examples)
-    rates = optim.rates(recipe.scaled_optimizer(run))
-    return step.init(shared, rates, run.seed)
+    return recipe.start(subject.run, subject.model, subject.data.train_examples)
 
 
 def _shaped(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:

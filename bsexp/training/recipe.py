@@ -248,6 +248,12 @@ def build(run: config.Run, model: models.Model, examples: int) -> step.Recipe:
     )
 
 
+def start(run: config.Run, model: models.Model, examples: int) -> step.State:
+    """Return a run's random start; takes what `build` does."""
+    rates = optim.rates(scaled_optimizer(run))
+    return step.init(build(run, model, examples), rates, run.seed)
+
+
 def _proximal(robust: config.Robust) -> conservative.Proximal:
     iterations = robust.conservative_iterations if robust.conservative else 1
     return conservative.Proximal(robust.conservative, iterations)

@@ -51,7 +51,8 @@ def factor(
 
     f(p) = s(p) min(1, (p + B) / W), with s Optax's schedule at a peak of 1, B the first batch size and W the length of the
     warm-up. Both count from the start of training; the last update of the warm-up is the first at full rate, but for batches
-    that grow within it, and none is at rate zero. Lengths in epochs or steps end where that epoch or update of the run ends, also where its batches grow.
+    that grow within it, and none is at rate zero. Lengths in epochs or steps end where that epoch or update of the run ends,
+    also where its batches grow.
 
     Args:
         schedule: its configuration.
