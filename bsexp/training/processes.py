@@ -110,10 +110,13 @@ def at_the_door() -> Iterator[None]:
             raise
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
-        # A barrier that not all reach raises an error; without any the first to go would abort the others' own messages.
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
+        # Without a barrier the first to go would abort the others' own messages; one that not all reach raises an error.
+        try:
             global_state.client.wait_at_barrier("bsexp_refused", REFUSED)
-        os._exit(2)
+        except jax.errors.JaxRuntimeError:
+            os._exit(2)
+        # Not at once: where process 0 is gone, JAX aborts one that is slower to go. Its own end waits for all.
+        sys.exit(2)
 
 
 @contextlib.contextmanager

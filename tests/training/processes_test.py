@@ -144,6 +144,45 @@ def test_a_process_that_cannot_begin_says_why_and_none_waits_for_it(
         assert "another process has failed or is gone" in errors[0]
 
 
+# Process 1 comes late from the barrier, as on a machine that is busy.
+LATE = """
+import sys, time
+from bsexp.training import processes
+
+class Late:
+    def __init__(self, client):
+        self._client = client
+    def wait_at_barrier(self, *words):
+        self._client.wait_at_barrier(*words)
+        time.sleep(2)
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+number = int(sys.argv[2])
+processes.join((sys.argv[1], 2, number))
+if number == 1:
+    processes.global_state.client = Late(processes.global_state.client)
+with processes.at_the_door():
+    raise ValueError("refused")
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_are_all_refused_do_not_abort_one_that_is_slower_to_go():
+    place = address()
+    began = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", LATE, place, str(number)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    errors = [each.communicate(timeout=1_200)[1] for each in began]
+    assert [each.returncode for each in began] == [2, 2], errors
+    assert errors == ["refused\n", "refused\n"]
+
+
 @pytest.fixture(scope="module")
 def alone(mnist_dir, tmp_path_factory):
     """The rows of the study in one process."""
