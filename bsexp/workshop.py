@@ -108,7 +108,15 @@ class Workshop:
         key, material = recipe.shape(run), self.material(run)
         if key not in self._recipes:
             number = len(material.data.train)
-            self._recipes[key] = recipe.build(run, material.model, number)
+            # Built for a run that decays where one does: the program of all has its penalty then.
+            decaying = (
+                each
+                for each in self._plan.runs
+                if each.base.optimizer.weight_decay and recipe.shape(each) == key
+            )
+            self._recipes[key] = recipe.build(
+                next(decaying, run), material.model, number
+            )
         return self._recipes[key]
 
     def _state_after(self, run: config.Run, epoch: int) -> step.State:

@@ -5,6 +5,7 @@ import io
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 from training import cohorts  # noqa: F401 - names the network "tiny"
@@ -107,3 +108,39 @@ def test_precise_statistics_are_those_of_the_training_set_by_the_ghost_batches(
     jax.tree.map(np.testing.assert_array_equal, end.statistics, first)
     differing = jax.tree.map(lambda a, b: (a != b).any(), first, other)
     assert any(jax.tree.leaves(differing))
+
+
+def test_a_run_decays_beside_one_that_does_not(mnist_dir, tmp_path):
+    """They share a program, which has the penalty where one of them has it."""
+    ends = {}
+    for names in (("without", "with"), ("with",)):
+        groups = {
+            name: {"optimizer": {"weight_decay": 0.5 if name == "with" else 0.0}}
+            for name in names
+        }
+        plan = door.open_study(
+            {
+                "data": {"dir": str(mnist_dir), "train_size": 400},
+                "batch": {"size": 80},
+                "model": {"name": "tiny"},
+                "train": {"epochs": 2},
+                "seeds": 1,
+                "groups": groups,
+            },
+            [],
+            study.catalogue(),
+        )
+        place = workdir.Workdir(tmp_path / str(len(names)), plan, "test", "")
+        with progress.Progress(0.0, Console(file=io.StringIO())) as unseen:
+            shop = workshop.Workshop(plan, place, unseen)
+            runs = list(plan.runs)
+            job = shop.job(runs, mesh.Layout(len(runs), 1, len(runs)))
+            ends[names] = dict(zip(names, loop.train(job), strict=True))
+    (pair, alone) = ends.values()
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        pair["with"].parameters,
+        alone["with"].parameters,
+    )
+    norms = {name: float(optax.tree.norm(end.parameters)) for name, end in pair.items()}
+    assert norms["with"] < 0.99 * norms["without"]

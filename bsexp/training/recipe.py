@@ -224,7 +224,7 @@ def build(run: config.Run, model: models.Model, examples: int) -> step.Recipe:
     """Build what trains a run.
 
     Args:
-        run: any of the runs of a shape.
+        run: any of the runs of a shape; one with weight decay where there is one.
         model: its network.
         examples: N, of the training set.
     """

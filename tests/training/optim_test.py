@@ -168,6 +168,24 @@ def test_weight_decay_of_sgd_is_the_gradient_of_a_penalty(mask):
     assert_close(trained(optimizer), trained_by(optax.sgd(0.1, 0.9), gradient=gradient))
 
 
+def test_without_weight_decay_the_penalty_is_left_out_and_the_numbers_stay():
+    """It would read the parameters for each moment; both states are alike, so that checkpoints are."""
+    without = config.Optimizer(learning_rate=0.03)
+    rates = optim.rates(without)
+    states, texts = [], []
+    for optimizer in (without, dataclasses.replace(without, weight_decay=0.1)):
+        built = optim.build(optimizer)
+        update = jax.jit(built.update)
+        parameters, state = START, built.init(START, rates)
+        texts.append(update.lower(slope(START), state, START, 1.0).as_text())
+        for _ in range(20):
+            step, state = update(slope(parameters), state, parameters, 1.0)
+            parameters = optax.apply_updates(parameters, step)
+        states.append((parameters, state))
+    assert texts[0].count("multiply") == texts[1].count("multiply") - 4
+    assert_close(*states)
+
+
 @pytest.mark.parametrize("name", sorted(optim.catalogue()))
 def test_every_listed_optimizer_takes_its_rates_at_run_time(name):
     """One traced program; at a factor of zero nothing moves, and half the learning rate twice is the whole one."""
@@ -196,7 +214,7 @@ def test_runs_of_other_rates_train_as_one_vmapped_program(name):
     ]
     (shared,) = {repr(optim.without_rates(member)) for member in members}
     assert shared == repr(optim.without_rates(members[0]))
-    built = optim.build(members[0])
+    built = optim.build(members[-1])  # one that decays
     factors = jnp.linspace(1, 0.1, 20)
 
     @jax.vmap
