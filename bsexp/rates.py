@@ -4,8 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bsexp import config, conversion
+from bsexp import bounds, config, conversion
 from bsexp.catalogue import Catalogue
+
+# Bounds that Optax does not check itself: what weighs the past in a running average, and what is added to a divisor.
+ARGUMENTS = {
+    **dict.fromkeys(("b1", "b2", "b3", "momentum", "decay", "rho"), bounds.below_one),
+    **dict.fromkeys(("eps", "eps_root"), bounds.not_negative),
+}
 
 
 def check_optimizer(
@@ -25,6 +31,11 @@ def check_optimizer(
         found[f"optimizer.arguments.{key}"] = (
             f"is set by config.optimizer.{fields[key]}"
         )
+    for key in ARGUMENTS.keys() & optimizer.arguments.keys():
+        value = optimizer.arguments[key]
+        # Optax says below whether it takes another type.
+        if type(value) in (int, float) and (error := ARGUMENTS[key](value)):
+            found.setdefault(f"optimizer.arguments.{key}", error)
     decays = set(taken).intersection(config.DECAY_ARGUMENTS)
     masks = set(taken).intersection(config.MASK_ARGUMENTS)
     if optimizer.decay_mask != "all" and decays and not masks:

@@ -20,7 +20,7 @@ CATALOGUE = dataclasses.replace(
     modes=("running", "batch"),
     optimizers={"adam": ("b1", "b2"), "sgd": ("momentum",)},
     optimizer_error=lambda optimizer: (
-        "too old" if optimizer.arguments.get("b1") == 99 else ""
+        "too old" if optimizer.arguments.get("b1") == 0.99 else ""
     ),
     training_examples=training_examples,
     finished_run=lambda path: FINISHED[path],
@@ -137,7 +137,7 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("optimizer.learning_rate", "-1", "config.optimizer.learning_rate=-1: must be > 0"),
         ("optimizer.name", "adma", "config.optimizer.name=adma: unknown optimizer; did you mean adam? valid: adam, sgd"),
         ("optimizer.arguments.b3", "0.9", "config.optimizer.arguments.b3=0.9: unknown argument of adam; valid: b1, b2"),
-        ("optimizer.arguments.b1", "99", "config.optimizer.arguments={'b1': 99}: adam does not take them: too old"),
+        ("optimizer.arguments.b1", "0.99", "config.optimizer.arguments={'b1': 0.99}: adam does not take them: too old"),
         ("model.name", "F11", "config.model.name=F11: unknown model; did you mean F1? valid: F1, C1, C2"),
         ("model.name", "C2", "config.model.name=C2: too small"),
         ("model.variant", "released", "config.model.variant=released: unknown variant of F1; valid: paper"),
@@ -340,6 +340,9 @@ def rated(*overrides):
         ("optimizer.sam_adaptive", "1", "config.optimizer.sam_adaptive=1: must be True or False, not int"),
         ("optimizer.decay_mask", "kernel", "config.optimizer.decay_mask=kernel: must be all or kernels"),
         ("optimizer", "{'name': 'novograd', 'decay_mask': 'kernels'}", "config.optimizer.decay_mask=kernels: novograd decays every parameter or none; must be all"),
+        ("optimizer", "{'name': 'adam', 'arguments': {'b2': 2}}", "config.optimizer.arguments.b2=2: must be >= 0 and < 1"),
+        ("optimizer", "{'name': 'sgd', 'arguments': {'momentum': 1.0}}", "config.optimizer.arguments.momentum=1.0: must be >= 0 and < 1"),
+        ("optimizer", "{'name': 'adam', 'arguments': {'eps': -1e-8}}", "config.optimizer.arguments.eps=-1e-08: must be >= 0"),
         ("optimizer", "{'name': 'adamw', 'arguments': {'weight_decay': 0.1}}", "config.optimizer.arguments.weight_decay=0.1: is set by config.optimizer.weight_decay"),
         ("optimizer", "{'name': 'adamw', 'arguments': {'mask': True}}", "config.optimizer.arguments.mask=True: is set by config.optimizer.decay_mask"),
         ("optimizer", "{'name': 'lars', 'arguments': {'weight_decay_mask': True}}", "config.optimizer.arguments.weight_decay_mask=True: is set by config.optimizer.decay_mask"),

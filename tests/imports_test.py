@@ -15,7 +15,7 @@ ALLOWED = {
     "config": {"bounds", "counts"},
     "conversion": set(),
     "catalogue": {"config"},
-    "rates": {"catalogue", "config", "conversion"},
+    "rates": {"bounds", "catalogue", "config", "conversion"},
     "checks": {"bounds", "catalogue", "config", "conversion", "counts", "rates"},
     "door": {"catalogue", "checks", "config", "conversion"},
     "command": {"config", "conversion", "door"},
