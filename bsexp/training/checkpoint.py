@@ -1,7 +1,9 @@
 """Checkpoints that are checked: Orbax writes them, a SHA-256 of every leaf tells whether they came back whole."""
 
+import functools
 import hashlib
 import logging
+import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,6 +112,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(abstract), digests=ocp.args.JsonRestore()
         )
         name = self._folder / str(step)
+        _ignore_late_reads()
         try:
             restored = self._manager.restore(step, args=arguments)
         except (
@@ -146,6 +149,25 @@ def newest(folder: Path, like: Any) -> Any | None:
     """Return the newest whole state of a run, shaped as ``like``, or None where its folder has none."""
     with interruption.Deferred(), Checkpoints(folder / results.CHECKPOINTS) as found:
         return found.restore(like)
+
+
+@functools.cache
+def _ignore_late_reads() -> None:
+    """From now on, say nothing of reads that go on after Orbax gave up.
+
+    It does at the first part that cannot be read, and closes its loop; thousands of lines of tracebacks from the threads
+    that read the other parts hid what is said of the checkpoint itself.
+    """
+    previous = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            previous(unraisable)
+
+    sys.unraisablehook = report
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
 
 
 def _may_pass(error: Exception) -> bool:

@@ -1,4 +1,7 @@
 import errno
+import logging
+import os
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +97,39 @@ def test_a_whole_checkpoint_that_the_machine_cannot_read_now_stays(
                 checkpoints.restore(state(0))
         assert checkpoints.restore(state(0))["step"] == 1
     assert not (folder.parent / "checkpoints-damaged").exists()
+
+
+def test_reads_that_go_on_after_orbax_gave_up_are_not_reported(
+    folder, caplog, monkeypatch
+):
+    """It closes its loop at the first part that it cannot read: in some runs the threads of the others complained 70 times."""
+    dropped = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda each: dropped.append(str(each.exc_value))
+    )
+    checkpoint._ignore_late_reads.cache_clear()
+    saved(folder, 1)
+    for part in (folder / "1" / "state").rglob("d/*"):
+        os.truncate(part, 10)
+    assert restored(folder) is None
+
+    class Late:
+        def __init__(self, words):
+            self.words = words
+
+        def __del__(self):
+            raise RuntimeError(self.words)
+
+    for words in ("Event loop is closed", "another"):
+        Late(words)
+    assert dropped == ["another"]
+    logger = logging.getLogger("asyncio")
+    logger.error("Task exception was never retrieved\nfuture: ...")
+    logger.error("another")
+    said = [record.getMessage() for record in caplog.records]
+    assert "cannot be read" in said[0]
+    assert said[1].startswith("moved it to")
+    assert said[2:] == ["another"]
 
 
 def test_a_state_of_another_shape_is_not_taken(folder):
