@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import inspect
 import logging
 import sys
 from pathlib import Path
@@ -161,7 +162,8 @@ def _ignore_late_reads() -> None:
     previous = sys.unraisablehook
 
     def report(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        late = inspect.iscoroutine(unraisable.object)
+        if not late and str(unraisable.exc_value) != "Event loop is closed":
             previous(unraisable)
 
     sys.unraisablehook = report

@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import logging
 import os
@@ -122,6 +123,18 @@ def test_reads_that_go_on_after_orbax_gave_up_are_not_reported(
 
     for words in ("Event loop is closed", "another"):
         Late(words)
+
+    async def read():
+        try:
+            await asyncio.Future(loop=loop)
+        finally:
+            raise RuntimeError("a part cannot be read")
+
+    loop = asyncio.new_event_loop()
+    going_on = read()
+    going_on.send(None)
+    del going_on
+    loop.close()
     assert dropped == ["another"]
     logger = logging.getLogger("asyncio")
     logger.error("Task exception was never retrieved\nfuture: ...")
