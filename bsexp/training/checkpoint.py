@@ -162,8 +162,13 @@ def _ignore_late_reads() -> None:
     previous = sys.unraisablehook
 
     def report(unraisable: Any) -> None:
-        late = inspect.iscoroutine(unraisable.object)
-        if not late and str(unraisable.exc_value) != "Event loop is closed":
+        error = unraisable.exc_value
+        late = (
+            inspect.iscoroutine(unraisable.object)
+            or str(error) == "Event loop is closed"
+        )
+        # A request for a stop is no Exception and must be heard, wherever it was raised.
+        if not (late and isinstance(error, Exception)):
             previous(unraisable)
 
     sys.unraisablehook = report

@@ -2,6 +2,7 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import sys
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bsexp.training import checkpoint
+from bsexp.training import checkpoint, interruption
 
 
 def state(value):
@@ -124,18 +125,20 @@ def test_reads_that_go_on_after_orbax_gave_up_are_not_reported(
     for words in ("Event loop is closed", "another"):
         Late(words)
 
-    async def read():
+    async def read(error):
         try:
             await asyncio.Future(loop=loop)
         finally:
-            raise RuntimeError("a part cannot be read")
+            raise error
 
     loop = asyncio.new_event_loop()
-    going_on = read()
-    going_on.send(None)
-    del going_on
+    stop = interruption.Interrupted(signal.SIGTERM)
+    for error in (RuntimeError("a part cannot be read"), stop):
+        going_on = read(error)
+        going_on.send(None)
+        del going_on
     loop.close()
-    assert dropped == ["another"]
+    assert dropped == ["another", "SIGTERM"]
     logger = logging.getLogger("asyncio")
     logger.error("Task exception was never retrieved\nfuture: ...")
     logger.error("another")
