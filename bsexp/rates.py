@@ -31,11 +31,11 @@ def check_optimizer(
         found[f"optimizer.arguments.{key}"] = (
             f"is set by config.optimizer.{fields[key]}"
         )
-    for key in ARGUMENTS.keys() & optimizer.arguments.keys():
-        value = optimizer.arguments[key]
+    for key, value in optimizer.arguments.items():
+        bound = ARGUMENTS.get(key)
         # Optax says below whether it takes another type.
-        if type(value) in (int, float) and (error := ARGUMENTS[key](value)):
-            found.setdefault(f"optimizer.arguments.{key}", error)
+        if bound and type(value) in (int, float) and bound(value):
+            found.setdefault(f"optimizer.arguments.{key}", bound(value))
     decays = set(taken).intersection(config.DECAY_ARGUMENTS)
     masks = set(taken).intersection(config.MASK_ARGUMENTS)
     if optimizer.decay_mask != "all" and decays and not masks:

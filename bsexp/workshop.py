@@ -111,7 +111,7 @@ class Workshop:
             # Built for a run that decays where one does: the program of all has its penalty then.
             decaying = (
                 each
-                for each in self._plan.runs
+                for each in (run, *self._plan.runs)
                 if each.base.optimizer.weight_decay and recipe.shape(each) == key
             )
             self._recipes[key] = recipe.build(
