@@ -1,5 +1,6 @@
 """What the configuration of a run makes of it: its network, and its statistics at the end."""
 
+import contextlib
 import io
 
 import jax
@@ -65,6 +66,22 @@ def test_the_precision_is_that_of_the_products_in_training(precision):
     )
 
 
+@contextlib.contextmanager
+def opened(mnist_dir, folder, **settings):
+    """Open a small study and its workshop."""
+    small = {
+        "data": {"dir": str(mnist_dir), "train_size": 400},
+        "batch": {"size": 80},
+        "model": {"name": "tiny"},
+        "train": {"epochs": 2},
+        "seeds": 1,
+    }
+    plan = door.open_study(small | settings, [], study.catalogue())
+    place = workdir.Workdir(folder, plan, "test", "")
+    with progress.Progress(0.0, Console(file=io.StringIO())) as unseen:
+        yield plan, workshop.Workshop(plan, place, unseen)
+
+
 @pytest.mark.parametrize(
     ("batch", "ghost"),
     [
@@ -76,20 +93,8 @@ def test_the_precision_is_that_of_the_products_in_training(precision):
 def test_precise_statistics_are_those_of_the_training_set_by_the_ghost_batches(
     mnist_dir, tmp_path, batch, ghost
 ):
-    plan = door.open_study(
-        {
-            "data": {"dir": str(mnist_dir), "train_size": 400},
-            "batch": {"size": 80, "statistics": "precise", **batch},
-            "model": {"name": "tiny"},
-            "train": {"epochs": 2},
-            "seeds": 1,
-        },
-        [],
-        study.catalogue(),
-    )
-    place = workdir.Workdir(tmp_path, plan, "test", "")
-    with progress.Progress(0.0, Console(file=io.StringIO())) as unseen:
-        shop = workshop.Workshop(plan, place, unseen)
+    batch = {"size": 80, "statistics": "precise", **batch}
+    with opened(mnist_dir, tmp_path, batch=batch) as (plan, shop):
         (run,) = plan.runs
         job = shop.job([run], mesh.Layout(1, 1, 1))
         (end,) = loop.train(job)
@@ -118,21 +123,8 @@ def test_a_run_decays_beside_one_that_does_not(mnist_dir, tmp_path):
             name: {"optimizer": {"weight_decay": 0.5 if name == "with" else 0.0}}
             for name in names
         }
-        plan = door.open_study(
-            {
-                "data": {"dir": str(mnist_dir), "train_size": 400},
-                "batch": {"size": 80},
-                "model": {"name": "tiny"},
-                "train": {"epochs": 2},
-                "seeds": 1,
-                "groups": groups,
-            },
-            [],
-            study.catalogue(),
-        )
-        place = workdir.Workdir(tmp_path / str(len(names)), plan, "test", "")
-        with progress.Progress(0.0, Console(file=io.StringIO())) as unseen:
-            shop = workshop.Workshop(plan, place, unseen)
+        folder = tmp_path / str(len(names))
+        with opened(mnist_dir, folder, groups=groups) as (plan, shop):
             runs = list(plan.runs)
             job = shop.job(runs, mesh.Layout(len(runs), 1, len(runs)))
             ends[names] = dict(zip(names, loop.train(job), strict=True))

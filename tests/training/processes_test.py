@@ -173,13 +173,14 @@ def test_processes_that_are_all_refused_do_not_abort_one_that_is_slower_to_go():
     began = [
         subprocess.Popen(
             [sys.executable, "-W", "error", "-c", LATE, place, str(number)],
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for number in range(2)
     ]
-    errors = [each.communicate(timeout=1_200)[1] for each in began]
-    assert [each.returncode for each in began] == [2, 2], errors
+    codes, _, errors = finished(began)
+    assert codes == [2, 2], errors
     assert errors == ["refused\n", "refused\n"]
 
 
