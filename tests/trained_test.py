@@ -81,6 +81,9 @@ def test_a_measured_run_whose_end_is_damaged_is_set_aside_before_it_is_trained_a
             if file.is_file():
                 file.write_bytes(b"")
     old = results.measurements(here)
+    # A mark that no second measurement writes: two may take the same milliseconds.
+    old["evaluation/running"]["seconds"] = -1.0
+    results.write_points(here, {None: old})
     more = small(mnist_dir, ("measure.probes", "('evaluation', 'distance')"))
     code, said = studies.computed(more, folder)
     assert code == 0, said
@@ -89,7 +92,6 @@ def test_a_measured_run_whose_end_is_damaged_is_set_aside_before_it_is_trained_a
     assert results.measurements(aside) == old
     new = results.measurements(here)
     assert {*new} == {"evaluation/running", "distance_from_start"}
-    seconds = [each["evaluation/running"]["seconds"] for each in (old, new)]
-    assert seconds[0] != seconds[1], "it was measured once more"
+    assert new["evaluation/running"]["seconds"] >= 0, "it was measured once more"
     assert studies.computed(more, folder)[1].startswith(f"{folder}: nothing to compute")
     assert described.name == here.name
