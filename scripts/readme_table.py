@@ -1,4 +1,4 @@
-"""Write what committed results say into README.md, between markers: a study's table, the verdicts of the collection, Figure 4.
+"""Write what committed results say into README.md, between markers: studies' tables, verdicts, Figure 4, speed.
 
     python scripts/readme_table.py
 
@@ -28,6 +28,8 @@ STUDY = Path("results/sharp_minima")
 ALL_EXAMPLES = Path("results/sharp_minima-all_examples")
 COLLECTION = Path("results/keskar2017")
 SWEEP = COLLECTION / "batch_size_sweep"
+BENCHMARKS = Path("results/benchmarks")
+ALONE, PAIR = "one run", "two runs side by side"  # as scripts/benchmark.py names them
 MARKED = r"(<!-- {folder}: .*? -->\n).*?(<!-- end -->)"
 QUOTED = (
     "Accuracy",
@@ -52,7 +54,12 @@ def main(words: list[str]) -> int:
 
 def with_table(text: str) -> str:
     """Return README's text with the tables as results/ has them."""
-    quotations = {STUDY: quotation, COLLECTION: verdict_table, SWEEP: figure_4}
+    quotations = {
+        STUDY: quotation,
+        COLLECTION: verdict_table,
+        SWEEP: figure_4,
+        BENCHMARKS: speeds,
+    }
     for place, quote in quotations.items():
         marked = re.compile(MARKED.format(folder=place.as_posix()), re.DOTALL)
         text = marked.sub(
@@ -115,6 +122,66 @@ def figure_4() -> str:
         f"As the paper's Figure 4, which shows F2 and C1: F1 on MNIST with Adam, batch sizes from {min(sizes)} to {max(sizes):,}, "
         f"{_epochs(study.record)} epochs and {seeds} seeds each ([report]({SWEEP}/report.html)). {told}\n\n"
     )
+
+
+def speeds() -> str:
+    """Return how fast training is beside PyTorch on each machine without an accelerator, the fastest first, in Markdown."""
+    measured = {
+        file: results.read_json(file, "rows", "environment")
+        for file in (ROOT / BENCHMARKS).glob("training*.json")
+    }
+    head = [
+        "two cores",
+        "matrix products, GFLOP/s",
+        *("F1, B = 16", "256", "6 000", "C1, 256"),
+        "two runs side by side at 16, against in turn",
+    ]
+    machines = sorted(
+        (
+            _machine(file, content)
+            for file, content in measured.items()
+            if content["environment"]["devices"][0].startswith("cpu")
+        ),
+        reverse=True,
+    )
+    lines = [head, ["---"] * len(head), *(cells for _, cells in machines)]
+    return "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
+
+
+def _machine(file: Path, measured: Mapping[str, Any]) -> tuple[float, list[str]]:
+    """Return a machine's highest rate of matrix products and its line of the table."""
+    rows = measured["rows"]
+
+    def ratios(name: str, size: int, **also: str) -> list[float]:
+        chosen = {"batch_size": size, **also}
+        return [
+            row[name]
+            for row in rows
+            if name in row
+            and chosen.items() <= row.items()
+            and "not fused" not in row["benchmark"]
+        ]
+
+    def beside_torch(size: int) -> str:
+        # The faster form of PyTorch is the one that leaves the lower ratio.
+        ours = min(ratios("times_as_fast", size, cohort=PAIR))
+        (of_the_limit,) = ratios("times_the_arithmetic_limit", size, cohort=PAIR)
+        return f"{_ratio(ours)} of {_ratio(ours * of_the_limit)}"
+
+    rates = [row["matmul_gflops"] for row in rows if "matmul_gflops" in row]
+    (in_turn,) = ratios("times_the_throughput", 16)
+    cells = [
+        f"[{measured['environment']['cpu']}]({file.relative_to(ROOT)})",
+        f"{min(rates):.0f} to {max(rates):.0f}",
+        *map(beside_torch, (16, 256, 6_000)),
+        _ratio(min(ratios("times_as_fast", 256, cohort=ALONE))),
+        _ratio(in_turn),
+    ]
+    return max(rates), cells
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def quotation() -> str:
