@@ -113,8 +113,13 @@ def read(workdir: str | PathLike) -> Study:
 
 
 def missing(study: Study) -> list[str]:
-    """Say in sentences what the report had to do without; empty for a complete study with finite values."""
-    return [*absent(study), *_measures_null(study), *_paths_with_gaps(study)]
+    """Say in sentences what the report had to do without; empty for a complete study with finite values of all measures."""
+    return [
+        *absent(study),
+        *_measures_without_meaning(study),
+        *_measures_null(study),
+        *_paths_with_gaps(study),
+    ]
 
 
 def absent(study: Study) -> list[str]:
@@ -257,6 +262,15 @@ def _of_others(study: Study, run: Run, name: str) -> bool:
     """Say whether a measurement is not asked for of the baseline."""
     baseline = study.comparison is not None and run.group == study.comparison[0]
     return baseline and name.startswith(RESCALED) and name != f"{RESCALED}1"
+
+
+def _measures_without_meaning(study: Study) -> Iterator[str]:
+    """Name what a run cannot have, such as Adam's preconditioner after SGD, and why."""
+    for run in study.runs:
+        for name, record in run.measurements.items():
+            reason = section(record, "detail").get("absent")
+            if reason:
+                yield f"{run.title}: no {name}: {reason}."
 
 
 def _measures_null(study: Study) -> Iterator[str]:

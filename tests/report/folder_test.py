@@ -3,7 +3,7 @@
 import pytest
 
 from bsexp import results
-from bsexp.report.folder import missing, read
+from bsexp.report.folder import absent, missing, read
 from bsexp.report.summary import summarise
 
 RUN_FILES = ("env.json", "status.json", "metrics.jsonl", "measurements.json")
@@ -46,3 +46,19 @@ def test_a_failed_run_and_an_absent_measure_are_named(study):
         sentence.startswith("SB, seed 0: not measured: hessian/trace/batch")
         for sentence in sentences
     )
+
+
+def test_a_measure_that_a_run_cannot_have_is_named_with_the_reason(study):
+    nothing = {"absent": "the optimizer has no second moments"}
+    entry = {"settings": {}, "values": {}, "detail": nothing, "seconds": 0.1}
+    for group, seed in study.runs:
+        file = study.run(group, seed) / "measurements.json"
+        content = results.read_json(file)
+        content["measurements"]["hessian/preconditioned/batch"] = entry
+        results.write_json(file, content)
+    found = read(study.path)
+    assert len(missing(found)) == len(study.runs)
+    assert missing(found)[0].endswith(
+        "no hessian/preconditioned/batch: the optimizer has no second moments."
+    )
+    assert absent(found) == [], "no further run could bring it"

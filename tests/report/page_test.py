@@ -172,7 +172,7 @@ def test_a_value_that_does_not_exist_leaves_the_report_complete(study):
     study.measure("hessian/lambda_max/running", "SB", {2: None})
     page = build(study)
     assert not page.says("This report is incomplete")
-    assert page.says("Some values are not finite")
+    assert page.says("Some values are not finite or cannot be had")
     assert page.says("SB, seed 2: no finite value of hessian/lambda_max/running")
 
 
