@@ -10,7 +10,7 @@ import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
-from bsexp.models import convolution
+from bsexp.models import convolution, product
 
 EPSILON = 1e-5  # added to the variance; Flax's and PyTorch's default
 
@@ -127,7 +127,7 @@ class NormalisedDense(_Normalised):
 
     def linear(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         """Return inputs @ kernel, [b, features]."""
-        return inputs @ kernel
+        return product.product(inputs, kernel)
 
 
 class NormalisedConvolution(_Normalised):

@@ -1,0 +1,56 @@
+"""The product of a dense layer is the plain one with all its derivatives, and its transpose does not turn the kernel."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bsexp.models import product
+
+FEW, WIDTH, FEATURES = 5, 7, 4
+
+
+def random(seed, *shapes):
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    return tuple(jax.random.normal(*each) for each in zip(keys, shapes, strict=True))
+
+
+@pytest.mark.parametrize("number", [1, FEW, product.MOST_EXAMPLES + 1])
+def test_the_product_has_all_derivatives_of_the_plain_one(number):
+    shapes = (number, WIDTH), (WIDTH, FEATURES)
+    point, along = random(0, *shapes), random(1, *shapes)
+
+    def derivatives(form):
+        def loss(*at):
+            return (jnp.tanh(form(*at)) ** 2).sum()
+
+        gradient = jax.grad(loss, (0, 1))
+        outputs, slope = jax.jvp(form, point, along)  # Gauss-Newton goes forward
+        one_kernel = jax.vmap(form, (None, 0))(point[0], jnp.stack([point[1]] * 2))
+        of_kernel = jax.grad(lambda kernel: loss(point[0], kernel))(point[1])
+        product_with_hessian = jax.jvp(gradient, point, along)
+        return outputs, slope, one_kernel, of_kernel, product_with_hessian
+
+    found, expected = (
+        jax.tree.leaves(jax.jit(derivatives, static_argnums=0)(form))
+        for form in (product.product, jnp.matmul)
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("optimised")
+def test_for_few_examples_the_derivative_by_the_inputs_takes_the_kernel_as_it_lies():
+    inputs, kernel, vector = random(0, (FEW, WIDTH), (WIDTH, FEATURES), (FEW, FEATURES))
+
+    def first_factors(form):
+        def pulled(inputs, kernel, vector):
+            return jax.vjp(lambda x: form(x, kernel), inputs)[1](vector)
+
+        text = jax.jit(pulled).lower(inputs, kernel, vector).compile().as_text()
+        return re.findall(r"= f32\[(\d+,\d+)\]\S* dot\(", text)
+
+    assert first_factors(product.product) == [f"{WIDTH},{FEW}"]
+    assert first_factors(jnp.matmul) == [f"{FEW},{WIDTH}"]
