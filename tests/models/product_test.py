@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bsexp.models import product
+from bsexp import models
+from bsexp.models import normalisation, product
 
 FEW, WIDTH, FEATURES = 5, 7, 4
 
@@ -54,3 +55,22 @@ def test_for_few_examples_the_derivative_by_the_inputs_takes_the_kernel_as_it_li
 
     assert first_factors(product.product) == [f"{WIDTH},{FEW}"]
     assert first_factors(jnp.matmul) == [f"{FEW},{WIDTH}"]
+
+
+def test_it_serves_training_and_not_what_is_measured():
+    """`memory.chunk_size` foretells the memory of many examples from that of a few."""
+    model = models.build("F1", (28, 28, 1), 10, 0.9)
+    images, keys = jnp.ones((FEW, 28, 28, 1)), jax.random.split(jax.random.key(0), FEW)
+    parameters, statistics = model.init(keys[0])
+
+    def trained(x):
+        ghost = normalisation.whole(FEW)
+        return model.train(x, statistics, images, keys, ghost)[0].sum()
+
+    def measured(mode):
+        return lambda x: model.apply(x, statistics, images, mode).sum()
+
+    assert "optimization_barrier" in str(jax.make_jaxpr(jax.grad(trained))(parameters))
+    for mode in models.MODES:
+        program = str(jax.make_jaxpr(jax.grad(measured(mode)))(parameters))
+        assert "optimization_barrier" not in program
