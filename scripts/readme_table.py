@@ -73,16 +73,13 @@ def verdict_table() -> str:
     members = collection.read(ROOT / COLLECTION)
     measured = collection.paper_rows(members)
     rows = verdicts.one_a_cell(measured)
+    head = ["table", "network", "", "paper: SB", "LB", "ours: SB (n)", "LB (n)"]
     lines = [
-        ["table", "network", "", "paper: SB", "LB", "ours: SB (n)", "LB (n)", "verdict"]
-    ]
-    lines.append(["---"] * len(lines[0]))
-    lines += [
         [str(row.table), row.network, _what(row), *row.paper, *row.ours, row.verdict]
         for row in verdicts.with_the_better_search(measured)
         if row.verdict != verdicts.NOT_RUN
     ]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = _in_markdown([*head, "verdict"], lines)
     there = {row.network for row in rows if row.verdict != verdicts.NOT_RUN}
     absent = dict.fromkeys(row.network for row in rows if row.network not in there)
     not_run = (
@@ -144,8 +141,7 @@ def speeds() -> str:
         ),
         reverse=True,
     )
-    lines = [head, ["---"] * len(head), *(cells for _, cells in machines)]
-    return "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n\n"
+    return f"\n{_in_markdown(head, [cells for _, cells in machines])}\n\n"
 
 
 def _machine(file: Path, measured: Mapping[str, Any]) -> tuple[float, list[str]]:
@@ -235,7 +231,7 @@ def _table(summary: dict[str, Any]) -> str:
     head = ["", "batch norm"]
     for name, group in groups.items():
         head += [f"{name}, B = {group['batch_size']:,} (n)", "paper"]
-    lines = [head, ["---"] * len(head)]
+    lines = []
     for row in tables.rows(summary):
         if row.section in QUOTED:
             cells = [
@@ -244,7 +240,13 @@ def _table(summary: dict[str, Any]) -> str:
                 for text in (f"{cell.value} ({cell.n})", cell.paper)
             ]
             lines.append([row.label, row.mode, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _in_markdown(head, lines)
+
+
+def _in_markdown(head: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(
+        f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from bsexp.models import remainders
+from bsexp.models import bilinear, remainders
 
 # With fewer, such as an image's three, a matrix product for each place of the kernel has too little to do: the derivative by
 # the kernel of the first layer of C1 as released took 152 ms, of all windows at once 79.
@@ -116,18 +115,19 @@ def _by_parts_jvp(
     tangents: tuple[Any, Any],
 ) -> tuple[jax.Array, Any]:
     inputs, kernel = primals
-    moved_inputs, moved_kernel = tangents
     outputs = by_parts(inputs, kernel, stride, padding)
-    moves = []
-    if not isinstance(moved_inputs, SymbolicZero):
-        of_inputs = by_remainders if stride > 1 else by_compiler
+
+    def of_inputs(move: jax.Array) -> jax.Array:
+        form = by_remainders if stride > 1 else by_compiler
         if _is_small(inputs, kernel):
-            of_inputs = by_shifts
-        moves.append(of_inputs(moved_inputs, kernel, stride, padding))
-    if not isinstance(moved_kernel, SymbolicZero):
-        of_kernel = by_matmul if _is_by_windows(inputs, stride) else by_shifts
-        moves.append(of_kernel(inputs, moved_kernel, stride, padding))
-    return outputs, sum(moves, start=jnp.zeros_like(outputs))
+            form = by_shifts
+        return form(move, kernel, stride, padding)
+
+    def of_kernel(move: jax.Array) -> jax.Array:
+        form = by_matmul if _is_by_windows(inputs, stride) else by_shifts
+        return form(inputs, move, stride, padding)
+
+    return outputs, bilinear.moved(outputs, tangents, of_inputs, of_kernel)
 
 
 def _is_by_windows(inputs: jax.Array, stride: int) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
+
+from bsexp.models import bilinear
 
 # By rows, two runs of F1 side by side take 0.93 of the time of an update at B = 16, 0.91 at 32, 0.96 at 64, 1.00 at 128.
 MOST_EXAMPLES = 64
@@ -41,13 +42,12 @@ def _by_rows_jvp(
     primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]
 ) -> tuple[jax.Array, jax.Array]:
     inputs, kernel = primals
-    moved_inputs, moved_kernel = tangents
     outputs = by_rows(inputs, kernel)
-    moves = []
-    if not isinstance(moved_inputs, SymbolicZero):
+
+    def of_inputs(move: jax.Array) -> jax.Array:
         # The compiler would put the factors back into their order; it does not look through a barrier.
-        turned = jax.lax.optimization_barrier(moved_inputs.T)
-        moves.append((kernel.T @ turned).T)
-    if not isinstance(moved_kernel, SymbolicZero):
-        moves.append(inputs @ moved_kernel)
-    return outputs, sum(moves, start=jnp.zeros_like(outputs))
+        return (kernel.T @ jax.lax.optimization_barrier(move.T)).T
+
+    return outputs, bilinear.moved(
+        outputs, tangents, of_inputs, lambda move: inputs @ move
+    )
