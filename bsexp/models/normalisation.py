@@ -69,6 +69,11 @@ class _Normalised(nn.Module):
         """Return W x, [b, ..., features]."""
         raise NotImplementedError
 
+    @property
+    def collects(self) -> bool:
+        """Say whether ghost batches give their statistics: in an update, or to recompute them, not in a measurement."""
+        return self.is_mutable_collection("statistics")
+
     @nn.compact
     def __call__(self, inputs: jax.Array, ghost: Ghost | None) -> jax.Array:
         """Map inputs [b, ...] to [b, ..., features]; without ``ghost``, by the running averages."""
@@ -87,7 +92,7 @@ class _Normalised(nn.Module):
         outputs = self.linear(*promote_dtype(inputs, kernel, dtype=self.dtype))
         exact = outputs.astype(jnp.promote_types(outputs.dtype, kernel.dtype))
         centred, ghost_mean, ghost_variance = _centre(exact, ghost)
-        if self.is_mutable_collection("statistics") and not self.is_initializing():
+        if self.collects and not self.is_initializing():
             mean.value = self._moved(mean.value, ghost_mean + bias)
             variance.value = self._moved(variance.value, ghost_variance)
         normalised = centred * (scale * jax.lax.rsqrt(ghost_variance + EPSILON))
@@ -128,8 +133,7 @@ class NormalisedDense(_Normalised):
     def linear(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         """Return inputs @ kernel, [b, features]."""
         # Where a chunk is measured its memory must grow with its examples alone: it is foretold from a few of them.
-        trains = self.is_mutable_collection("statistics")
-        return product.product(inputs, kernel) if trains else inputs @ kernel
+        return product.product(inputs, kernel) if self.collects else inputs @ kernel
 
 
 class NormalisedConvolution(_Normalised):
@@ -149,7 +153,10 @@ class NormalisedConvolution(_Normalised):
 
     def linear(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
         """Return the convolution, [b, ceil(H / stride), ceil(W / stride), features]."""
-        return convolution.convolve(inputs, kernel, self.stride, "SAME")
+        form = (
+            convolution.convolve_in_training if self.collects else convolution.convolve
+        )
+        return form(inputs, kernel, self.stride, "SAME")
 
 
 def pool_statistics(parts: Any, weights: np.ndarray) -> Any:
