@@ -54,7 +54,7 @@ def rows() -> Iterator[dict[str, Any]]:
 
         yield _row(
             f"convolution, {name}",
-            convolved(convolution.by_parts),
+            convolved(convolution.convolve_in_training),
             convolved(convolution.by_compiler),
         )
     for name, (shape, window) in POOLS.items():
@@ -149,7 +149,9 @@ def _gradient_of(network: str, variant: str, size: int) -> Callable[[], Any]:
 
 def _by_compiler(network: str, variant: str, size: int) -> Callable[[], Any]:
     with (
-        mock.patch.object(convolution, "convolve", convolution.by_compiler),
+        mock.patch.object(
+            convolution, "convolve_in_training", convolution.by_compiler
+        ),
         mock.patch.object(pooling, "max_pool", pooling.by_compiler),
     ):
         return _gradient_of(network, variant, size)
