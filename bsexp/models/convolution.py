@@ -12,18 +12,20 @@ from bsexp.models import bilinear, remainders, winograd
 # With fewer, such as an image's three, a matrix product for each place of the kernel has too little to do: the derivative by
 # the kernel of the first layer of C1 as released took 152 ms, of all windows at once 79.
 FEW_CHANNELS = 16
-# Entries of the kernel at all points, 4 MiB. Larger ones are slow to come by: the 9.4 million of C2's last but third layer make an
-# update of C2 at B = 32 take 1.04 of the time, at 128 0.66; the 0.6 million of C1's second one of C1 0.88 and 0.78, and at 8 1.2.
+# Entries of the kernel at all points, 4 MiB, for each tile of an image: what takes longer to come by than small batches save.
+# Of one tile and 4.7 to 9.4 million, the last but two layers of C2 made its update take 1.04 of the time at B = 32, 0.66 at 128.
 MOST_AT_POINTS = 2**20
 
 
 def convolve_in_training(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
 ) -> jax.Array:
-    """Return the convolution as `convolve`, but of small images on a CPU by `winograd`, which rounds to 1e-5 of the largest output.
+    """Return the convolution as `convolve`, but on a CPU by `winograd` where that takes fewer products.
 
-    An update of C1 at B = 256 takes 0.79 of the time. What is measured is not to be rounded so. The choice does not depend
-    on the number of examples: then microbatches would round otherwise than the batch.
+    It rounds to 1e-5 of the largest output, so what is measured is left to `convolve`. An update takes of the time, with
+    C1 0.80 at B = 256, 0.90 at 32, 1.00 at 16; with C1 as released 0.75 at 64; with C2 0.90 at 8, 0.71 at 32, 0.60 at
+    128, and 35 seconds to compile instead of 20. The choice does not depend on the number of examples: microbatches would
+    round otherwise than the batch.
 
     Args:
         inputs: [b, H, W, C].
@@ -167,16 +169,18 @@ def _is_by_windows(inputs: jax.Array, stride: int) -> bool:
 def _is_by_points(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
 ) -> bool:
-    """Say whether products at the points of polynomials are fewer than over windows, and exact enough."""
-    height, width = winograd.sides(inputs.shape, kernel.shape, stride, padding)
-    places = height.points * width.points * stride**2
+    """Say whether products at the points of polynomials are fewer than over windows, fast to prepare and exact enough."""
+    along = winograd.sides(inputs.shape, kernel.shape, stride, padding)
     *window, channels, features = kernel.shape
+    places = stride**2 * math.prod(side.points for side in along)
+    tiles = math.prod(side.tiles for side in along)
+    by_windows = math.prod(window) * math.prod(side.positions for side in along)
     return (
         channels >= FEW_CHANNELS
         and jnp.finfo(inputs.dtype).bits >= 32
-        and max(height.points, width.points) <= winograd.MOST_POINTS
-        and places < math.prod(window) * height.outputs * width.outputs
-        and places * channels * features <= MOST_AT_POINTS
+        and max(side.points for side in along) <= winograd.MOST_POINTS
+        and places * tiles < by_windows
+        and places * channels * features <= MOST_AT_POINTS * tiles
     )
 
 

@@ -1,5 +1,6 @@
-"""Convolution of a small image as a product of polynomials, taken at a few points."""
+"""Convolution as products of polynomials, taken at a few points: tile by tile of the image."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from bsexp.models import remainders
 
 # And infinity. Of the sets tried they round least: 256 channels to 3.4e-6 of the largest output, where windows round to 3e-7;
-# with 2 in the place of 1/2, the usual set, to 8e-6.
+# with 2 in the place of 1/2, the usual set, to 8e-6. Each further point rounds several times as much.
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 MOST_POINTS = len(POINTS) + 1
 
@@ -18,13 +19,15 @@ class Side(NamedTuple):
     """A convolution along height or width, in cells of as many entries as the stride.
 
     Attributes:
-        outputs: m.
+        positions: of the kernel.
+        outputs: m, positions of a tile.
         taps: r, cells of the kernel.
         ahead: zeros ahead of the kernel, that its cells lie on those of the image.
         first: cells of zeros before the image.
-        cells: of the image, as far as windows reach.
+        cells: of the image.
     """
 
+    positions: int
     outputs: int
     taps: int
     ahead: int
@@ -32,9 +35,21 @@ class Side(NamedTuple):
     cells: int
 
     @property
+    def tiles(self) -> int:
+        """Return how many tiles have all positions."""
+        return -(-self.positions // self.outputs)
+
+    @property
     def points(self) -> int:
-        """Return m + r - 1, the cells that m outputs see: as many as a product of both polynomials has terms."""
+        """Return m + r - 1, the cells that a tile's outputs see: as many as the product of both polynomials has terms."""
         return self.outputs + self.taps - 1
+
+    @property
+    def seen(self) -> range:
+        """Return the cells of a tile that are not zeros around the image: of more than one tile, all."""
+        if self.tiles > 1:
+            return range(self.points)
+        return range(self.first, min(self.points, self.first + self.cells))
 
 
 def sides(
@@ -48,17 +63,18 @@ def sides(
     pads, counts = remainders.windows(*shapes, stride, padding)
     found = []
     for side, length, count, (low, _) in zip(*shapes, counts, pads, strict=True):
-        ahead, first = -low % stride, -(-low // stride)
+        ahead = -low % stride
         taps = -(-(ahead + length) // stride)
-        cells = min(-(-side // stride), count + taps - 1 - first)
-        found.append(Side(count, taps, ahead, first, cells))
+        outputs = max(1, min(count, MOST_POINTS + 1 - taps))
+        first, cells = -(-low // stride), -(-side // stride)
+        found.append(Side(count, outputs, taps, ahead, first, cells))
     return found
 
 
 def convolve(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
 ) -> jax.Array:
-    """Return the convolution as A^T ((G kernel G^T) (B^T inputs B)) A, in between a matrix product for each pair of points.
+    """Return the convolution, of each tile A^T ((G kernel G^T) (B^T inputs B)) A: a matrix product for each pair of points.
 
     Along a side, m outputs of r taps g and m + r - 1 entries d are A^T ((G g) * (B^T d)): m + r - 1 products, where
     windows take m r.
@@ -70,47 +86,84 @@ def convolve(
         padding: "SAME" or "VALID".
 
     Returns:
-        [b, m, m, F].
+        [b, positions, positions, F].
 
-    Wrong to use with more than MOST_POINTS points along a side: each further one rounds several times as much.
+    Wrong to use where rounding to 1e-5 of the largest output matters, in bfloat16, of which it leaves nothing, and for a
+    kernel of more than MOST_POINTS cells along a side, to whose product the points are too few.
 
     Source: Lavin and Gray 2015, arXiv:1509.09308; the points: Barabasz et al. 2018, arXiv:1803.10986.
     """
-    examples, *lengths, channels = inputs.shape
-    along = sides(inputs.shape, kernel.shape, stride, padding)
+    along = rows, columns = sides(inputs.shape, kernel.shape, stride, padding)
     of_outputs, of_kernel, of_inputs = (
         np.kron(*matrices).astype(inputs.dtype)
         for matrices in zip(*map(_transforms, along), strict=True)
     )
-    none = (0, 0, 0)
-    ends = [
-        (0, stride * side.cells - length, 0)
-        for side, length in zip(along, lengths, strict=True)
-    ]
-    image = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), (none, *ends, none))
-    image = image.reshape((examples, along[0].cells, stride, -1, stride, channels))
-    image = image.transpose((1, 3, 0, 2, 4, 5))
-    image = image.reshape((-1, examples, stride * stride * channels))
-    width = [
-        (side.ahead, stride * side.taps - side.ahead - length, 0)
-        for side, length in zip(along, kernel.shape[:2], strict=True)
-    ]
-    taps = jax.lax.pad(kernel, jnp.zeros((), kernel.dtype), (*width, none, none))
-    taps = taps.reshape((along[0].taps, stride, -1, stride, *kernel.shape[2:]))
-    taps = taps.transpose((0, 2, 5, 1, 3, 4))
-    taps = taps.reshape((-1, kernel.shape[-1], image.shape[-1]))
     # A product for each pair of points and not one of a batch, of which the compiler gives no part to a second core.
     products = [
         values @ factors.T
         for values, factors in zip(
-            _apart(_mapped(of_inputs, image)),
-            _apart(_mapped(of_kernel, taps)),
+            _apart(_mapped(of_inputs, _tiles(inputs, stride, along))),
+            _apart(_mapped(of_kernel, _taps(kernel, stride, along))),
             strict=True,
         )
     ]
     outputs = _mapped(of_outputs, jnp.stack(products))
-    outputs = outputs.reshape((along[0].outputs, -1, examples, kernel.shape[-1]))
-    return outputs.transpose((2, 0, 1, 3))
+    examples, features = len(inputs), kernel.shape[-1]
+    outputs = outputs.reshape(
+        (rows.outputs, -1, examples, rows.tiles, columns.tiles, features)
+    )
+    outputs = outputs.transpose((2, 3, 0, 4, 1, 5))
+    outputs = outputs.reshape((examples, rows.tiles * rows.outputs, -1, features))
+    return outputs[:, : rows.positions, : columns.positions]
+
+
+def _tiles(inputs: jax.Array, stride: int, along: Sequence[Side]) -> jax.Array:
+    """Return the cells seen of each tile, [cells, b tiles, s s C]."""
+    examples, *lengths, channels = inputs.shape
+    # Rows and columns of blocks of m cells: the first of a tile lie in its own, the others in the next.
+    blocks = [side.tiles - 1 + -(-len(side.seen) // side.outputs) for side in along]
+    ends = []
+    for side, length, count in zip(along, lengths, blocks, strict=True):
+        low = stride * (side.first - side.seen.start)
+        ends.append((low, stride * count * side.outputs - low - length, 0))
+    none = (0, 0, 0)
+    padded = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), (none, *ends, none))
+    rows, columns = along
+    cells = padded.reshape(
+        (examples, blocks[0], rows.outputs, stride, blocks[1], columns.outputs, -1)
+    )
+    # Split and not sliced: its transpose joins what that of slices would add up.
+    parts = [
+        jax.lax.split(part, (1,) * columns.outputs, 5)
+        for part in jax.lax.split(cells, (1,) * rows.outputs, 2)
+    ]
+
+    def of_tiles(i: int, j: int) -> jax.Array:
+        row, i = divmod(i, rows.outputs)
+        column, j = divmod(j, columns.outputs)
+        part = parts[i][j][:, row:, 0, :, column:, 0]
+        part = part[:, : rows.tiles, :, : columns.tiles]
+        return part.transpose((0, 1, 3, 2, 4))
+
+    seen = [
+        of_tiles(i, j) for i in range(len(rows.seen)) for j in range(len(columns.seen))
+    ]
+    return jnp.stack(seen).reshape((len(seen), -1, stride * stride * channels))
+
+
+def _taps(kernel: jax.Array, stride: int, along: Sequence[Side]) -> jax.Array:
+    """Return the cells of the kernel, [taps, F, s s C]."""
+    *lengths, channels, features = kernel.shape
+    ends = [
+        (side.ahead, stride * side.taps - side.ahead - length, 0)
+        for side, length in zip(along, lengths, strict=True)
+    ]
+    none = (0, 0, 0)
+    padded = jax.lax.pad(kernel, jnp.zeros((), kernel.dtype), (*ends, none, none))
+    rows, columns = (side.taps for side in along)
+    cells = padded.reshape((rows, stride, columns, stride, channels, features))
+    cells = cells.transpose((0, 2, 5, 1, 3, 4))
+    return cells.reshape((rows * columns, features, -1))
 
 
 def _mapped(matrix: np.ndarray, stacked: jax.Array) -> jax.Array:
@@ -124,16 +177,15 @@ def _apart(stacked: jax.Array) -> list[jax.Array]:
 
 
 def _transforms(side: Side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return A^T [m, points], G [points, r], and of B^T the columns of the image's cells."""
+    """Return A^T [m, points], G [points, r] and, of B^T, the columns of the cells seen."""
     points = side.points
     of_inputs = np.linalg.inv(_evaluation(points, points)).T
     # By powers of two, which round nothing: so that no value is large where its factor is small.
     scale = 2 ** np.round(np.log2(np.abs(of_inputs).max(axis=1, keepdims=True)))
-    seen = slice(side.first, side.first + side.cells)
     return (
         _evaluation(points, side.outputs).T,
         _evaluation(points, side.taps) * scale,
-        of_inputs[:, seen] / scale,
+        of_inputs[:, side.seen.start : side.seen.stop] / scale,
     )
 
 

@@ -149,9 +149,7 @@ def _gradient_of(network: str, variant: str, size: int) -> Callable[[], Any]:
 
 def _by_compiler(network: str, variant: str, size: int) -> Callable[[], Any]:
     with (
-        mock.patch.object(
-            convolution, "convolve_in_training", convolution.by_compiler
-        ),
+        mock.patch.object(convolution, "convolve_in_training", convolution.by_compiler),
         mock.patch.object(pooling, "max_pool", pooling.by_compiler),
     ):
         return _gradient_of(network, variant, size)

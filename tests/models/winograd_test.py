@@ -45,6 +45,12 @@ def assert_within(found, expected, share):
         ((5, 7, 2), (3, 2, 2, 3), 2),
         ((9, 8, 2), (3, 4, 2, 3), 3),
         ((9, 8, 2), (2, 1, 2, 3), 3),  # windows that leave entries out
+        # Tiles: of four outputs, of which the last reach beyond the image; of two; of a side alone; of cells of a stride.
+        ((9, 14, 2), (3, 3, 2, 3), 1),
+        ((6, 7, 2), (5, 5, 2, 3), 1),
+        ((3, 11, 2), (2, 4, 2, 3), 1),
+        ((17, 12, 2), (5, 4, 2, 3), 2),
+        ((16, 25, 2), (4, 7, 2, 3), 3),
     ],
 )
 def test_a_product_of_polynomials_is_the_convolution(image, kernel, stride, padding):
@@ -60,7 +66,12 @@ def test_a_product_of_polynomials_is_the_convolution(image, kernel, stride, padd
 
 @pytest.mark.parametrize(
     ("image", "kernel", "stride"),
-    [SECOND_OF_C1, ((4, 4, 128), (3, 3, 128, 64), 1)],
+    [
+        SECOND_OF_C1,
+        ((4, 4, 128), (3, 3, 128, 64), 1),
+        ((8, 8, 64), (5, 5, 64, 32), 1),
+        ((10, 10, 64), (3, 3, 64, 32), 1),
+    ],
 )
 def test_with_many_channels_it_rounds_to_less_than_a_hundred_thousandth(
     image, kernel, stride
@@ -77,8 +88,17 @@ def test_with_many_channels_it_rounds_to_less_than_a_hundred_thousandth(
 def test_the_second_of_c1_takes_nine_products_an_output_instead_of_25():
     image, kernel, stride = SECOND_OF_C1
     height, width = winograd.sides((1, *image), kernel, stride, "SAME")
-    assert height == width == winograd.Side(4, 3, 1, 1, 4)
+    assert height == width == winograd.Side(4, 4, 3, 1, 1, 4)
+    assert height.tiles == 1
     assert height.points * width.points * stride**2 == 9 * 4 * 4
+    assert height.seen == range(1, 5)  # a cell of zeros on each side
+
+
+def test_larger_images_have_tiles():
+    """The second of C2, 32 x 32: 8 x 8 tiles of 36 products for 16 outputs, 2.25 an output instead of 9."""
+    height, _ = winograd.sides((1, 32, 32, 64), (3, 3, 64, 64), 1, "SAME")
+    assert (height.tiles, height.outputs, height.points) == (8, 4, 6)
+    assert height.seen == range(6)
 
 
 def products(function, *arrays):
@@ -98,12 +118,15 @@ on_a_cpu = pytest.mark.skipif(
     ("image", "kernel", "stride", "number"),
     [
         (*SECOND_OF_C1, 36 + 3),
-        # The rest as they are measured: few channels, a large image, a kernel that at all points leaves the cache.
+        ((16, 16, 16), (3, 3, 16, 16), 1, 36 + 3),
+        ((8, 8, 128), (3, 3, 128, 256), 1, 36 + 3),
+        # The rest as they are measured: few channels; a kernel that at all points leaves the cache, and not for many tiles.
         ((8, 8, 3), (5, 5, 3, 64), 2, 1),
-        ((16, 16, 16), (3, 3, 16, 16), 1, None),
         ((4, 4, 256), (3, 3, 256, 512), 1, None),
-        # No product less: one output of nine entries.
+        # No product less: one output, one tap. Too few points: seven taps.
         ((1, 1, 16), (3, 3, 16, 16), 1, 9),
+        ((8, 8, 16), (1, 1, 16, 16), 1, None),
+        ((16, 16, 16), (7, 7, 16, 16), 1, None),
     ],
 )
 def test_an_update_takes_it_where_it_is_fast_and_exact(image, kernel, stride, number):
