@@ -13,7 +13,7 @@ from bsexp.models import bilinear, remainders, winograd
 # the kernel of the first layer of C1 as released took 152 ms, of all windows at once 79.
 FEW_CHANNELS = 16
 # Entries of the kernel at all points, 4 MiB, for each tile of an image: what takes longer to come by than small batches save.
-# Of one tile and 4.7 to 9.4 million, the last but two layers of C2 made its update take 1.04 of the time at B = 32, 0.66 at 128.
+# Of one tile and 4.2 to 9.4 million, the last six layers of C2 made its update take 1.04 of the time at B = 32, 0.66 at 128.
 MOST_AT_POINTS = 2**20
 
 
