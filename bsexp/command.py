@@ -173,6 +173,18 @@ def load_settings(experiment: Path, argument: str) -> Mapping[str, Any]:
     return settings.to_dict()
 
 
+def start_jax() -> None:
+    """Import JAX, which reads its flags from the environment.
+
+    Raises:
+        ConfigError: one of them has a value that it cannot have.
+    """
+    try:
+        importlib.import_module("jax")
+    except ValueError as error:
+        raise door.ConfigError([f"environment of JAX: {error}"]) from error
+
+
 def default_workdir(experiment: Path, argument: str) -> Path:
     """Return results/<experiment>, with the argument behind it if there is one."""
     suffix = "-" + re.sub(r"[^\w.]+", "-", argument) if argument else ""

@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> int:
 
 def _study(asked: command.Command, words: Sequence[str], console: Console) -> int:
     settings = command.load_settings(asked.experiment, asked.argument)
-    # JAX starts only for a command line that makes sense.
+    command.start_jax()  # only for a command line that makes sense
     from bsexp import collection, compile_cache, dry_run, random_numbers, study  # noqa: PLC0415
     from bsexp.training import processes  # noqa: PLC0415
 

@@ -128,6 +128,14 @@ def test_devices_that_are_not_there_end_a_process_so(
     assert process.returncode == 2
 
 
+def test_a_flag_of_jax_that_it_cannot_read_ends_a_process_so(command_line, monkeypatch):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "two")
+    process = command_line(EXPERIMENT, "--dry_run")
+    (line,) = process.stderr.splitlines()
+    assert 'Invalid value "two" for JAX flag jax_num_cpu_devices' in line
+    assert process.returncode == 2
+
+
 def test_a_workdir_that_cannot_be_made_is_named(called, tmp_path):
     (tmp_path / "file").write_text("in the way")
     process = called(*TINY, f"--workdir={tmp_path / 'file'}")
