@@ -192,6 +192,11 @@ def _check_hessian(measure: config.Measure) -> Iterator[str]:
             f"config.measure.hessian.eigenvalues={chosen.eigenvalues}: must be at most "
             f"config.measure.hessian.lanczos_iterations={chosen.lanczos_iterations}"
         )
+    if chosen.preconditioned and "batch" not in measure.modes:
+        yield (
+            "config.measure.hessian.preconditioned=True: is measured in mode batch, which is not among "
+            f"config.measure.modes={measure.modes}"
+        )
 
 
 def _check_start(

@@ -48,7 +48,9 @@ def get_config(arg: str = "") -> ConfigDict:
     }
     if arg == "smoke":
         config.measure.modes = ("running",)
-        config.measure.hessian.update({"examples": 500, "eigenvalues": 2})
+        config.measure.hessian.update(
+            {"examples": 500, "eigenvalues": 2, "preconditioned": False}
+        )
         config.measure.density = {"examples": 500, "starts": 2, "iterations": 8}
         config.measure.flatness = {"examples": 500, "steps": 2, "evaluations": 8}
         config.measure.noise_scale = {"groups": 20, "group_size": 8}
