@@ -25,7 +25,6 @@ from bsexp.training import footprint, interruption
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
 # Variables of the environment by which JAX is told its devices.
 DEVICES = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
-REFUSED = 5_000  # milliseconds for the others to find what is wrong, too
 
 
 def launcher(variables: Mapping[str, str]) -> str:
@@ -99,24 +98,26 @@ def leads() -> bool:
 
 @contextlib.contextmanager
 def at_the_door() -> Iterator[None]:
-    """End this process with exit code 2 where it is one of several and its configuration is refused; alone, raise as ever.
+    """End all processes with exit code 2 where the configuration of one is refused, each with the reason; alone, raise as ever.
 
-    Where all are refused they end together; otherwise the others see that this one is gone, instead of waiting for it.
+    All leave together: where one is gone JAX aborts the others, or lets them wait until they miss it, 100 seconds.
     """
+    refusal = ""
     try:
         yield
     except ValueError as error:
         if jax.process_count() == 1:
             raise
-        sys.stderr.write(f"{error}\n")
-        sys.stderr.flush()
-        # Without a barrier the first to go would abort the others' own messages; one that not all reach raises an error.
-        try:
-            global_state.client.wait_at_barrier("bsexp_refused", REFUSED)
-        except jax.errors.JaxRuntimeError:
-            os._exit(2)
-        # Not at once: where process 0 is gone, JAX aborts one that is slower to go. Its own end waits for all.
-        sys.exit(2)
+        refusal = str(error)
+    if jax.process_count() > 1:
+        with together():
+            refusals = _told_by_all("door", refusal)
+        if any(refusals):
+            of_others = [
+                f"process {i}: {said}" for i, said in enumerate(refusals) if said
+            ]
+            sys.stderr.write(f"{refusal or '; '.join(of_others)}\n")
+            sys.exit(2)
 
 
 @contextlib.contextmanager
@@ -148,6 +149,23 @@ def _why(error: jax.errors.JaxRuntimeError) -> str:
     return f"another process has failed or is gone ({reason}); start all of them again: the same command goes on from here"
 
 
+def _told_by_all(name: str, said: str) -> list[str]:
+    """Return what each process says under a name that is used once."""
+    keys = [f"bsexp/{name}/{number}" for number in range(jax.process_count())]
+    global_state.client.key_value_set(keys[jax.process_index()], json.dumps(said))
+    return [_wait_for(key) for key in keys]
+
+
+def _wait_for(key: str) -> Any:
+    """Return what a process says under a key, from JSON; JaxRuntimeError where one is gone."""
+    while True:
+        try:
+            return json.loads(global_state.client.blocking_key_value_get(key, WAIT))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+
+
 class Line:
     """The messages of process 0 to the others, in order."""
 
@@ -165,13 +183,7 @@ class Line:
         Raises:
             jax.errors.JaxRuntimeError: process 0 is gone.
         """
-        key = self._next()
-        while True:
-            try:
-                return json.loads(global_state.client.blocking_key_value_get(key, WAIT))
-            except jax.errors.JaxRuntimeError as error:
-                if "DEADLINE_EXCEEDED" not in str(error):
-                    raise
+        return _wait_for(self._next())
 
     def _next(self) -> str:
         self._number += 1
