@@ -32,25 +32,24 @@ def assert_within(found, expected, share):
         np.testing.assert_allclose(a, b, rtol=0, atol=share * np.abs(b).max())
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(
-    ("image", "kernel", "stride"),
+    ("image", "kernel", "stride", "padding"),
     [
-        ((4, 4, 3), (3, 3, 3, 2), 1),
-        ((3, 3, 3), (2, 2, 3, 2), 1),  # four points a side and not six
-        ((3, 4, 3), (2, 3, 3, 2), 1),  # a side each
-        ((5, 4, 1), (1, 3, 1, 2), 1),  # one tap: values in as many points as outputs
-        ((8, 8, 2), (5, 5, 2, 3), 2),  # as the second of C1
-        ((7, 7, 2), (5, 5, 2, 3), 2),  # as that of C3 on other images
-        ((5, 7, 2), (3, 2, 2, 3), 2),
-        ((9, 8, 2), (3, 4, 2, 3), 3),
-        ((9, 8, 2), (2, 1, 2, 3), 3),  # windows that leave entries out
+        ((4, 4, 3), (3, 3, 3, 2), 1, "SAME"),
+        ((3, 3, 3), (2, 2, 3, 2), 1, "SAME"),  # four points a side and not six
+        ((3, 4, 3), (2, 3, 3, 2), 1, "VALID"),  # a side each
+        ((5, 4, 1), (1, 3, 1, 2), 1, "SAME"),  # one tap
+        ((8, 8, 2), (5, 5, 2, 3), 2, "SAME"),  # as the second of C1
+        ((7, 7, 2), (5, 5, 2, 3), 2, "SAME"),  # on other images
+        ((5, 7, 2), (3, 2, 2, 3), 2, "VALID"),
+        ((9, 8, 2), (3, 4, 2, 3), 3, "VALID"),
+        ((9, 8, 2), (2, 1, 2, 3), 3, "VALID"),  # windows that leave entries out
         # Tiles: of four outputs, of which the last reach beyond the image; of two; of a side alone; of cells of a stride.
-        ((9, 14, 2), (3, 3, 2, 3), 1),
-        ((6, 7, 2), (5, 5, 2, 3), 1),
-        ((3, 11, 2), (2, 4, 2, 3), 1),
-        ((17, 12, 2), (5, 4, 2, 3), 2),
-        ((16, 25, 2), (4, 7, 2, 3), 3),
+        ((9, 14, 2), (3, 3, 2, 3), 1, "SAME"),
+        ((6, 7, 2), (5, 5, 2, 3), 1, "SAME"),
+        ((3, 11, 2), (2, 4, 2, 3), 1, "VALID"),
+        ((17, 12, 2), (5, 4, 2, 3), 2, "SAME"),
+        ((16, 25, 2), (4, 7, 2, 3), 3, "VALID"),
     ],
 )
 def test_a_product_of_polynomials_is_the_convolution(image, kernel, stride, padding):
