@@ -39,11 +39,12 @@ from ml_collections import ConfigDict
 
 from bsexp import keskar2017
 
-# Network -> epochs and seeds. The paper trains until the loss stops to improve and does not say how long that took.
+# Network -> epochs and seeds. The paper trains until the loss stops to improve and does not say how long that took; its
+# Figure 4, of F2 and C1, is of 100 epochs, and after 30 C1's LB is still at 84 % of the training set.
 LENGTHS = {
     "F1": (40, 5),
     "F2": (20, 1),
-    "C1": (30, 3),
+    "C1": (100, 3),
     "C2": (30, 3),
     "C3": (30, 3),
     "C4": (30, 3),
