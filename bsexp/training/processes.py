@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -133,6 +134,8 @@ def together() -> Iterator[None]:
     except BaseException as error:
         if jax.process_count() == 1:
             raise
+        if isinstance(error, KeyboardInterrupt):  # while it waited for the others
+            os._exit(128 + signal.SIGINT)
         if isinstance(error, jax.errors.JaxRuntimeError):
             sys.stderr.write(f"{_why(error)}\n")
         else:

@@ -140,6 +140,20 @@ def test_where_one_process_cannot_begin_all_say_why_and_end(mnist_dir, tmp_path,
     assert [error.count("\n") for error in errors] == [1, 1]
 
 
+def _begun(program):
+    """Start two processes of a Python program that is told the address of the first and the number of each."""
+    place = address()
+    return [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program, place, str(number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+
+
 # Process 1 comes late to the door, or from it, as on a machine that is busy.
 LATE = """
 import sys, time
@@ -167,19 +181,40 @@ with processes.at_the_door():
 
 @pytest.mark.slow
 def test_processes_that_are_all_refused_do_not_abort_one_that_is_slower_to_go():
-    place = address()
-    began = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", LATE, place, str(number)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    codes, _, errors = finished(began)
+    codes, _, errors = finished(_begun(LATE))
     assert codes == [2, 2], errors
     assert errors == ["refused\n", "refused\n"]
+
+
+# Process 1 is not yet at the door, and process 0 waits for it.
+WAITING = """
+import signal, sys, time
+from bsexp.training import processes
+
+# A shell may have started the tests with Ctrl-C ignored, as it does what it puts into the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+number = int(sys.argv[2])
+processes.join((sys.argv[1], 2, number))
+time.sleep(60 * number)
+print("here", flush=True)
+with processes.at_the_door():
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_process_waits_for_the_others_ends_it_without_a_word():
+    first, second = _begun(WAITING)
+    try:
+        assert first.stdout.readline() == "here\n"
+        time.sleep(1)  # until it waits
+        first.send_signal(signal.SIGINT)
+        assert first.wait(timeout=30) == 128 + signal.SIGINT
+        assert first.stderr.read() == ""
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
