@@ -11,7 +11,7 @@ class FieldError(ValueError):
     """A value that does not fit what stands outside the configuration, such as a data set.
 
     Attributes:
-        field: its place in the base run, such as ``data.train_size``.
+        field: its place in the base run, such as ``data.train_size``, or the flag, or what of the machine.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -30,7 +30,7 @@ def not_negative(value: float) -> str:
 
 
 def between(low: int, high: int) -> Check:
-    """Return the check for a whole number from ``low`` to ``high``."""
+    """Return the check for a number from ``low`` to ``high``; a low of 1 is for whole ones."""
 
     def check(value: int) -> str:
         if value < low:

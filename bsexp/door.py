@@ -65,8 +65,8 @@ def open_study(
         errors += checks.check_measurable(study, bases, catalogue)
     if errors:
         raise ConfigError(tuple(dict.fromkeys(errors)))
-    study = _with_code(study, catalogue)
     bases = {name: _with_code(base, catalogue) for name, base in bases.items()}
+    study = _with_code_of(study, bases)
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     runs = tuple(_run(name, seed, sizes, bases) for seed in seeds for name in bases)
     _check_distinct(runs[: len(bases)])
@@ -112,7 +112,17 @@ def _run(
     return config.Run(group, seed, sizes[group], bases[group], begun)
 
 
-def _with_code(base: Any, catalogue: Catalogue) -> Any:
+def _with_code_of(
+    study: config.Study, bases: Mapping[str, config.Base]
+) -> config.Study:
+    """Fill it in for the study's own network; one that no group has is not trained, and need not be there."""
+    codes = {base.model.name: base.model.code for base in bases.values()}
+    code = codes.get(study.model.name, study.model.code)
+    model = dataclasses.replace(study.model, code=code)
+    return dataclasses.replace(study, model=model)
+
+
+def _with_code(base: config.Base, catalogue: Catalogue) -> config.Base:
     """Fill in which file holds a network of the user's: what is in it decides the numbers."""
     if not base.model.own:
         return base

@@ -230,10 +230,9 @@ def _measuring_flops(plan: door.Plan, missing: list[items.Item]) -> dict[str, fl
 
 
 @functools.cache
-def forward_flops(
-    found: sources.Description, network: config.Model, number: int = 1_000
-) -> float:
+def forward_flops(found: sources.Description, network: config.Model) -> float:
     """Return the FLOPs of a forward pass of one example, averaged over a batch."""
+    number = 1_000
     model = workshop.build_model(network, found.image_shape, found.num_classes)
     parameters, statistics = jax.eval_shape(model.init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((number, *found.image_shape), jnp.float32)

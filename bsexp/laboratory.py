@@ -41,7 +41,7 @@ class Laboratory:
         self._workshop = workshop.Workshop(plan, place, shown)
 
     def point(self, run: config.Run, later: list[config.Run]) -> task.Point | None:
-        """Return a run's trained point; None where it diverged, or its weights cannot be read.
+        """Return a run's trained point; None where it failed: it diverged, say, or its weights cannot be read.
 
         Args:
             run: the run.
@@ -145,16 +145,22 @@ class Laboratory:
     def _train_donor(self, run: config.Run, later: list[config.Run]) -> None:
         """Train the run that another begins with, where it has not come so far; MissingWeightsError where it is in vain."""
         donor, epoch = run.donor, run.base.start.epoch
-        kept = results.kept_epochs(self._folder.weights_folder(donor))
-        if epoch in (0, *kept):
+        if self._has_come_to(donor, epoch):
             return
         name = f"{donor.group} seed {donor.seed}"
         if self._folder.end(donor) >= epoch:
             others = [each for each in later if each.name != donor.name]
-            if self.point(donor, [donor, *others]) is None:
+            trained = self.point(donor, [donor, *others])
+            # One that diverged later has kept what it was at that epoch.
+            if trained is None and not self._has_come_to(donor, epoch):
                 raise loop.MissingWeightsError(f"{name}, with which it begins, failed")
         if self._folder.end(donor) < epoch:
             raise loop.MissingWeightsError(f"{name} ended before epoch {epoch}")
+
+    def _has_come_to(self, run: config.Run, epoch: int) -> bool:
+        """Say whether what a run was after an epoch is there."""
+        kept = results.kept_epochs(self._folder.weights_folder(run))
+        return epoch in (0, *kept)
 
     def follow(self) -> int:
         """Train what the leading process says, until it says that the study has ended; return its exit code."""

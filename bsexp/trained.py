@@ -36,8 +36,8 @@ def load(run: str | os.PathLike) -> Trained:
         run: its folder, such as results/<study>/runs/<name>; its data set must be there, for the shape of an image.
 
     Raises:
-        door.ConfigError: there is no run that was trained to its end, or it began with the weights of another.
-        results.BrokenFileError: the checkpoint of its end is not there any more, or damaged.
+        door.ConfigError: there is no run that was trained to its end, it has no checkpoint, or it began with the weights of another.
+        results.BrokenFileError: the checkpoint of its end is not among those that are there, or damaged.
 
     Wrong to use while the run is trained further in another process.
     """
@@ -52,6 +52,6 @@ def load(run: str | os.PathLike) -> Trained:
     last = results.read_rows(folder / results.CURVES)[-1]["step"]
     if state is None or state.step != last:
         raise results.BrokenFileError(
-            f"{folder} has no whole checkpoint of its last step, {last}; the same command computes the run again"
+            f"{folder} has no whole checkpoint of its last step, {last}; the command that trained it computes it again"
         )
     return Trained(model, state.parameters, state.statistics)

@@ -193,7 +193,8 @@ class Workdir:
         """Say whether a run diverged, or the one with whose weights it begins before it came there."""
         if run.donor is not None and self._in_vain(run.donor):
             kept = results.kept_epochs(self.weights_folder(run.donor))
-            return run.base.start.epoch not in (0, *kept)
+            if run.base.start.epoch not in (0, *kept):
+                return True
         return bool(self.status(run).get("diverged"))
 
     def end(self, run: config.Run) -> float:

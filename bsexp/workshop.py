@@ -124,7 +124,7 @@ class Workshop:
         state = snapshots.restore(folder, epoch, self.start(run))
         if state is None:
             raise loop.MissingWeightsError(
-                f"{run.group} seed {run.seed} has no whole snapshot of epoch {epoch}; the same command computes the run again"
+                f"{run.group} seed {run.seed} has no whole snapshot of epoch {epoch}; the command that trained it computes it again"
             )
         return state
 

@@ -35,9 +35,9 @@ def main(words: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("bsexp").setLevel(logging.INFO)
     asked = _parse(words)
-    root = folders.resolve_dir(asked.data_dir)
-    before = {*root.glob("*/*")}
     try:
+        root = folders.resolve_dir(asked.data_dir)
+        before = {*root.glob("*/*")}
         folder = _prepare(asked, root)
     except UnavailableError as error:
         return _failed(f"{error}\nNext: {_advice(asked.name)}")
@@ -98,7 +98,7 @@ def _inapplicable(asked: argparse.Namespace) -> str:
             return f"--examples={asked.examples}: must be at least 1"
     elif asked.examples is not None:
         return f"--examples applies to {', '.join(synthetic.STAND_INS)}"
-    if asked.name == kaldi.TIMIT.name and not asked.manual_dir:
+    if asked.name == kaldi.TIMIT.name and (asked.source or not asked.manual_dir):
         return f"{asked.name} is licensed and nowhere to be fetched: {kaldi.ADVICE}"
     if asked.manual_dir and not asked.manual_dir.is_dir():
         return f"--manual_dir={asked.manual_dir}: no such folder"

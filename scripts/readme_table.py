@@ -29,7 +29,10 @@ ALL_EXAMPLES = Path("results/sharp_minima-all_examples")
 COLLECTION = Path("results/keskar2017")
 SWEEP = COLLECTION / "batch_size_sweep"
 BENCHMARKS = Path("results/benchmarks")
-ALONE, PAIR = "one run", "two runs side by side"  # as scripts/benchmark.py names them
+ALONE, PAIR = (
+    "one run",
+    "two runs side by side",
+)  # as scripts/benchmarks/training.py names them
 MARKED = r"(<!-- {folder}: .*? -->\n).*?(<!-- end -->)"
 QUOTED = (
     "Accuracy",

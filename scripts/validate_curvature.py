@@ -234,7 +234,7 @@ class Network(NamedTuple):
 
 def _network() -> Network:
     split = sources.load("mnist", "").train
-    images = split.images[:60_000].reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)) / 255
+    images = split.images.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)) / 255
     data = jnp.asarray(images.reshape(-1, 49)), jnp.asarray(split.labels)
     keys = jax.random.split(jax.random.key(0), len(WIDTHS))
     parameters = [
@@ -279,7 +279,7 @@ def _trained(loss: Any, x: jax.Array, data: Any) -> jax.Array:
 def _noise_scale_rows(network: Network) -> Iterator[Row]:
     """Samples of examples from all 60 000; the truth is that of the whole."""
     loss, x, (inputs, labels) = network.loss, network.x, network.data
-    gradients = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)), static_argnums=())(
+    gradients = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(
         x, (inputs[:, None], labels[:, None])
     )
     mean = gradients.mean(axis=0)

@@ -132,7 +132,7 @@ def test_a_damaged_snapshot_is_told_and_the_next_command_trains_its_run_again(
     code, said = computed(chosen, folder)
     assert code == 1
     assert (
-        "base seed 0 has no whole snapshot of epoch 1; the same command computes the run again"
+        "base seed 0 has no whole snapshot of epoch 1; the command that trained it computes it again"
         in said.replace("\n", " ")
     )
     code, _ = computed(chosen, folder)

@@ -359,7 +359,7 @@ def rated(*overrides):
         ("scaling.base_batch", "0", "config.scaling.base_batch=0: must be > 0"),
         ("scaling.rule", "liner", "config.scaling.rule=liner: unknown rule; did you mean linear? valid: none, linear, square_root, adam_sde"),
         ("scaling", "{'rule': 'adam_sde', 'base_batch': 10}", "config.scaling.rule=adam_sde: makes b1 negative (-1) at 20 times config.scaling.base_batch"),
-        ("groups", "{'a': {'scaling': {'rule': 'adam_sde'}, 'optimizer': {'name': 'sgd'}}}", "config.groups.a.scaling.rule=adam_sde: is a rule for Adam, and sgd has no b1, b2, eps"),
+        ("groups", "{'a': {'scaling': {'rule': 'adam_sde'}, 'optimizer': {'name': 'sgd'}}}", "config.groups.a.scaling.rule=adam_sde: is a rule for adam and adamw, and sgd moves otherwise"),
     ],
 )  # fmt: skip
 def test_each_bad_way_from_gradient_to_update_is_named(path, text, message):
@@ -377,6 +377,24 @@ def test_a_rule_need_not_fit_a_batch_size_that_no_group_trains_with():
         ("groups", small),
     )
     assert [run.batch_size for run in plan.runs[:1]] == [100]
+
+
+def test_a_network_that_no_group_trains_need_not_be_there():
+    def code(name):
+        if name == "nowhere:Network":
+            raise ValueError("there is no module 'nowhere'")
+        return f"code of {name}"
+
+    catalogue = dataclasses.replace(CATALOGUE, network_code=code)
+    mine = {"model": {"name": "mine:Network"}}
+    settings = {
+        **SETTINGS,
+        "model": {"name": "nowhere:Network"},
+        "groups": {"LB": {**mine, "batch": {"size": "100%"}}, "SB": mine},
+    }
+    plan = door.open_study(settings, (), catalogue)
+    codes = {run.base.model.code for run in plan.runs}
+    assert (plan.study.model.code, codes) == ("", {"code of mine:Network"})
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,11 @@ def test_what_would_begin_with_a_run_that_diverged_is_not_tried_again(
         groups={
             "diverging": {"optimizer": {"learning_rate": 1e30}},
             "late": {"start": {"group": "diverging", "epoch": 1}},
+            # Its start is there, and it diverges by itself.
+            "early": {
+                "start": {"group": "diverging"},
+                "optimizer": {"learning_rate": 1e30},
+            },
         },
     )
     plan = door.open_study(chosen, [], study.catalogue())
@@ -226,6 +231,28 @@ def test_what_would_begin_with_a_run_that_diverged_is_not_tried_again(
     code, again, kept, _ = computed(plan, tmp_path / "study")
     assert (code, kept) == (1, states)
     assert "nothing to compute" in again
+
+
+def test_a_run_begins_with_the_weights_of_one_that_diverged_after_that_epoch(
+    mnist_dir, tmp_path
+):
+    """Also where it stands before that one, which it has trained first."""
+    jump = {
+        "name": "piecewise_constant_schedule",
+        "arguments": {"boundaries_and_scales": ((1, 1e30),)},
+    }
+    chosen = settings(
+        mnist_dir,
+        train={"epochs": 2},
+        groups={
+            "late": {"start": {"group": "diverging", "epoch": 1}},
+            "diverging": {"schedule": jump},
+        },
+    )
+    plan = door.open_study(chosen, [], study.catalogue())
+    code, _, states, _ = computed(plan, tmp_path / "study")
+    assert code == 1
+    assert (states["late"]["state"], states["diverging"]["state"]) == ("done", "failed")
 
 
 def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(

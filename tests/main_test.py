@@ -53,13 +53,16 @@ BAD_INPUT = [
     ([EXPERIMENT, "--config.measure.sharpness.epsilons=(0.0,)"], ["config.measure.sharpness.epsilons=(0.0,): must be > 0"]),
     (
         [EXPERIMENT, "--config.batch.ghost=100", "--config.execution.data=512", "--config.train.patience=3"],
-        ["config.execution.data=512: a mesh of 1 x 512 devices is larger than the "],
+        [
+            "config.execution.data=512: a mesh of 1 x 512 devices is larger than the ",
+            "config.train.monitor: there is no validation_loss while config.data.validation_size is 0",
+        ],
     ),
     (
         [EXPERIMENT, "--config.groups.SB.batch.ghost=100"],
         ["config.groups.SB.batch.ghost=100: must divide the batch of 256 examples; nearest that do: 64 and 128"],
     ),
-    ([EXPERIMENT, "--config.train.patience=3"], ["config.train.monitor: there is none while config.data.validation_size is 0"]),
+    ([EXPERIMENT, "--config.train.patience=3"], ["config.train.monitor: there is no validation_loss while config.data.validation_size is 0"]),
     (["--config=experiments/batch_size_sweep.py:smoke", "--config.batch.size=512"], ["config.batch.size=512: every group sets it; say config.groups.NAME.batch.size"]),
     (
         [EXPERIMENT, "--config.train.epochs=40000"],

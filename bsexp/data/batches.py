@@ -69,7 +69,6 @@ def gather(
 
 
 def scale(images: jax.Array) -> jax.Array:
-    """Return images / 255, float32 in [0, 1], from uint8 of any shape; features in float32 as they are."""
-    if images.dtype == jnp.float32:
-        return images
-    return images.astype(jnp.float32) / 255
+    """Return images / 255, float32 in [0, 1], from uint8 of any shape; features, floats of any width, as they are, float32."""
+    inputs = images.astype(jnp.float32)
+    return inputs if jnp.issubdtype(images.dtype, jnp.floating) else inputs / 255

@@ -32,7 +32,7 @@ def resolve_dir(data_dir: str) -> Path:
     except RuntimeError as error:
         raise bounds.FieldError(
             "data.dir",
-            f"config.data.dir: {named} cannot be found ({error}); name a folder, or set TFDS_DATA_DIR",
+            f"{named} cannot be found ({error}); name a folder, or set TFDS_DATA_DIR",
         ) from error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from bsexp.data import cache, folders, mnist, records
-from bsexp.data.folders import DatasetNotFoundError, resolve_dir
+from bsexp.data.folders import DatasetNotFoundError
 
 __all__ = [
     "Dataset",
@@ -22,10 +22,10 @@ __all__ = [
     "Examples",
     "Split",
     "describe",
+    "digest",
     "load",
     "load_split",
     "open_split",
-    "resolve_dir",
 ]
 
 SPLITS = ("train", "test")
@@ -102,7 +102,7 @@ def describe(name: str, data_dir: str) -> Description:
 
     Args:
         name: "mnist", or the TFDS syntax "name[/config][:version]" (newest version by default).
-        data_dir: the folder of the data sets; "" as in ``resolve_dir``.
+        data_dir: the folder of the data sets; "" as in ``folders.resolve_dir``.
 
     Raises:
         DatasetNotFoundError: it is not in ``data_dir``.
@@ -118,7 +118,7 @@ def describe(name: str, data_dir: str) -> Description:
             image_shape=mnist.IMAGE_SHAPE,
             num_classes=mnist.NUM_CLASSES,
         )
-    root = resolve_dir(data_dir)
+    root = folders.resolve_dir(data_dir)
     folder = folders.find(name, root)
     return _describe(_open(folder), root, folder)
 
@@ -127,7 +127,7 @@ def digest(name: str, data_dir: str) -> str:
     """Return a digest of a data set's metadata, "" for what is embedded; raises as ``describe``."""
     if _is_embedded(name):
         return ""
-    return folders.digest(folders.find(name, resolve_dir(data_dir)))
+    return folders.digest(folders.find(name, folders.resolve_dir(data_dir)))
 
 
 def load(name: str, data_dir: str) -> Dataset:
@@ -162,7 +162,7 @@ def open_split(name: str, data_dir: str, split: str) -> records.Records:
 
 def _prepare(name: str, data_dir: str) -> tuple[Description, Path, Path]:
     """Describe a data set that stands in a folder afterwards; return the root and that folder as well."""
-    root = resolve_dir(data_dir)
+    root = folders.resolve_dir(data_dir)
     folder = mnist.prepare(root) if _is_embedded(name) else folders.find(name, root)
     return _describe(_open(folder), root, folder), root, folder
 

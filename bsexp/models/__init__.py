@@ -68,7 +68,7 @@ def build(
 
     Args:
         name: a key of NETWORKS, or MODULE:NAME, see `own`.
-        image_shape: shape of one example, (height, width, channels).
+        image_shape: shape of one example, (height, width, channels), or (features,).
         num_classes: number of logits.
         batch_norm_momentum: weight of the past in the running averages.
         variant: a key of NETWORKS[name].

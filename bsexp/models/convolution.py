@@ -47,7 +47,7 @@ def convolve_in_training(
 def convolve(
     inputs: jax.Array, kernel: jax.Array, stride: int, padding: str
 ) -> jax.Array:
-    """Return the convolution, on a CPU in forms of our own: see `by_parts` and scripts/benchmarks/convolution.py.
+    """Return the convolution, on a CPU in a form of our own, see `by_parts`.
 
     Args:
         inputs: [b, H, W, C].

@@ -1,8 +1,8 @@
 """Networks of one's own: a Linen module that Python finds, named MODULE:NAME.
 
 It is made as NAME(num_classes, momentum) and called with (inputs, ghost, keys), as those of this folder are: inputs
-[b, ...], float32 in [0, 1]; ``ghost`` goes to the layers of `normalisation`, ``keys`` to `dropout`. Both may be ignored: a
-network without batch norm has no statistics, and its numbers are the same in both modes.
+[b, ...], float32, images in [0, 1] and features as they are; ``ghost`` goes to the layers of `normalisation`, ``keys`` to
+`dropout`. Both may be ignored: a network without batch norm has no statistics, and its numbers are the same in both modes.
 """
 
 import functools

@@ -18,7 +18,7 @@ Pytree = Any
 class Batch(NamedTuple):
     """The part of a batch that one device holds, [microbatches, local shards, examples of a shard, ...]."""
 
-    inputs: jax.Array  # float32 [..., H, W, C]
+    inputs: jax.Array  # float32 [..., H, W, C], or features [..., D]
     labels: jax.Array  # int32 [...]
     keys: jax.Array  # random keys [...], one for each example
 

@@ -29,12 +29,12 @@ STOPPING = "stops when the updates under way are done and saved; a second signal
 
 
 class MissingWeightsError(RuntimeError):
-    """A run that was trained to its end has no checkpoint of it any more."""
+    """Weights of a run are needed that are not there."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a cohort needs; all but seeds, rates and folders is shared by its runs.
+    """What a cohort needs; all but seeds, rates, folders and starts is shared by its runs.
 
     Attributes:
         trainer: mesh, data and programs.

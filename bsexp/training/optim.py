@@ -84,7 +84,7 @@ def build(optimizer: config.Optimizer) -> Optimizer:
             is 0 it adds no penalty, whatever the state says: for runs of which one decays, give that one's.
 
     Raises:
-        ValueError: only kernels are to decay, and the optimizer decays everything.
+        ValueError: when it is used: only kernels are to decay, and the optimizer decays everything.
     """
     transformation = optax.inject_hyperparams(
         functools.partial(_chain, optimizer), hyperparam_dtype=jnp.float32

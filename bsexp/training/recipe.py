@@ -87,16 +87,25 @@ def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
         size: B of the first epoch.
         examples: N, of the training set.
     """
-    try:
-        mesh.check(len(jax.devices()), jax.process_count(), base.execution)
-        _check_division(base, size, examples, base.execution.data or 1)
-        _check_metrics(base)
-        _check_target(base.train)
-        _check_robust(base.robust)
-        _check_workers(base.data)
-    except bounds.FieldError as error:
-        return {error.field: str(error)}
-    return {}
+    found: dict[str, str] = {}
+    for check in (
+        lambda: _check_mesh(base, size, examples),
+        lambda: _check_metric(base, "monitor", base.train.patience),
+        lambda: _check_metric(base, "target_metric", base.train.target),
+        lambda: _check_target(base.train),
+        lambda: _check_robust(base.robust),
+        lambda: _check_workers(base.data),
+    ):
+        try:
+            check()
+        except bounds.FieldError as error:
+            found[error.field] = str(error)
+    return found
+
+
+def _check_mesh(base: config.Base, size: int, examples: int) -> None:
+    mesh.check(len(jax.devices()), jax.process_count(), base.execution)
+    _check_division(base, size, examples, base.execution.data or 1)
 
 
 def _check_division(base: config.Base, size: int, examples: int, devices: int) -> None:
@@ -116,15 +125,13 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
         divide(base, each, devices)
 
 
-def _check_metrics(base: config.Base) -> None:
-    train, held_out = base.train, base.data.validation_size
-    asked = {"monitor": train.patience, "target_metric": train.target}
-    for field, wanted in asked.items():
-        name = getattr(train, field)
-        if wanted and not held_out and name.startswith("validation"):
-            raise bounds.FieldError(
-                f"train.{field}", "there is none while config.data.validation_size is 0"
-            )
+def _check_metric(base: config.Base, field: str, wanted: float) -> None:
+    name = getattr(base.train, field)
+    if wanted and not base.data.validation_size and name.startswith("validation"):
+        raise bounds.FieldError(
+            f"train.{field}",
+            f"there is no {name} while config.data.validation_size is 0",
+        )
 
 
 def _check_target(train: config.Train) -> None:

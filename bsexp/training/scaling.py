@@ -65,15 +65,11 @@ def _adam_sde(optimizer: config.Optimizer, kappa: float) -> config.Optimizer:
     """Scale Adam so that it approximates the same stochastic differential equation, in examples seen.
 
     eta -> sqrt(kappa) eta, 1 - b1 -> kappa (1 - b1), 1 - b2 -> kappa (1 - b2), eps -> eps / sqrt(kappa), and so
-    eps_root, which stands under the root, by kappa. Weight decay stays as it is: the paper does not treat it.
+    eps_root, which stands under the root, by kappa. Weight decay stays as it is: the paper does not treat it. AdamW's,
+    eta times it an update, then shrinks the weights sqrt(kappa) times less over as many examples.
 
     Source: Malladi et al. 2022, arXiv:2205.10287.
     """
-    missing = {"b1", "b2", "eps"}.difference(optim.catalogue()[optimizer.name])
-    if missing:
-        raise ValueError(
-            f"is a rule for Adam, and {optimizer.name} has no {', '.join(sorted(missing))}; use linear or square_root"
-        )
     if optimizer.name not in ADAMS:
         raise ValueError(
             f"is a rule for {' and '.join(ADAMS)}, and {optimizer.name} moves otherwise; use linear or square_root"

@@ -35,7 +35,7 @@ POOLS = {
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """Compare forward and backward pass of both forms, at examples of CIFAR's shape, as many as NETWORKS says."""
+    """Compare forward and backward pass of both forms: of layers and pools at BATCH_SIZE, of networks at what NETWORKS says."""
     for name, (inputs_shape, kernel_shape, stride) in CONVOLUTIONS.items():
         arguments = _random((BATCH_SIZE, *inputs_shape), kernel_shape)
         # An image has no derivative in training.
@@ -92,9 +92,7 @@ def _row(
         "batch_size": size,
         "milliseconds": 1e3 * spent,
         "milliseconds_by_compiler": 1e3 * compiler_spent,
-        "times_the_compiler": ratios[len(ratios) // 2],
-        "lowest": ratios[0],
-        "highest": ratios[-1],
+        **timing.spread("times_the_compiler", ratios),
     }
 
 

@@ -66,10 +66,11 @@ def double(point: Point) -> Point:
     )
 
 
-def objective(point: Point, chunk: int = bench.RUNNING_CHUNK) -> operator.Objective:
+def objective(point: Point) -> operator.Objective:
     """Return the mean loss over a point's examples, in chunks of the size that the study uses."""
     return operator.objective(
-        loss(point), operator.split((point.inputs, point.labels), chunk)
+        loss(point),
+        operator.split((point.inputs, point.labels), bench.RUNNING_CHUNK),
     )
 
 

@@ -1,6 +1,5 @@
 """L-BFGS-B against scipy.optimize.minimize."""
 
-import statistics
 from typing import Any
 
 import numpy as np
@@ -42,8 +41,6 @@ def rows() -> list[dict[str, Any]]:
             "benchmark": "L-BFGS-B, ten iterations, 1 462 794 variables",
             "seconds": ours,
             "seconds_scipy_optimize_minimize": theirs,
-            "ratio": statistics.median(ratios),
-            "lowest": ratios[0],
-            "highest": ratios[-1],
+            **timing.spread("ratio", ratios),
         }
     ]

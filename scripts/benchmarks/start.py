@@ -2,7 +2,6 @@
 
 import functools
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,9 +45,7 @@ def rows() -> Iterator[dict[str, Any]]:
         "benchmark": "from the command to the first update of F1, empty against filled cache",
         "seconds_empty": cold,
         "seconds_filled": warm,
-        "times_as_long": statistics.median(ratios),
-        "lowest": ratios[0],
-        "highest": ratios[-1],
+        **timing.spread("times_as_long", ratios),
         "programs": len(programs),
         "kibibytes": sum(programs) / 2**10,
     }

@@ -3,7 +3,6 @@
 import dataclasses
 import multiprocessing
 import os
-import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -63,7 +62,5 @@ def _row(base: config.Base, cores: str) -> dict[str, Any]:
         "reading_on_cores": cores,
         "milliseconds_per_update": 1e3 * spent / steps,
         "milliseconds_per_update_resident": 1e3 * resident_spent / steps,
-        "times_as_long": statistics.median(ratios),
-        "lowest": ratios[0],
-        "highest": ratios[-1],
+        **timing.spread("times_as_long", ratios),
     }

@@ -27,6 +27,15 @@ def paired(
     )
 
 
+def spread(name: str, ratios: list[float], factor: float = 1.0) -> dict[str, float]:
+    """Return the median of sorted ratios under a name, and the lowest and highest, all times a factor."""
+    return {
+        name: factor * statistics.median(ratios),
+        "lowest": factor * ratios[0],
+        "highest": factor * ratios[-1],
+    }
+
+
 def seconds(call: Callable[[], Any]) -> float:
     """Return the wall time of one call, waiting for the device."""
     began = time.perf_counter()

@@ -3,7 +3,6 @@
 import functools
 import multiprocessing
 import re
-import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -77,13 +76,13 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
             "cohort": name,
             "milliseconds_per_update": 1e3 * spent / steps / runs,
             "matmul_gflops": 1e-9 * timing.MATMUL_OPERATIONS / matmul_spent,
-            **_spread("times_the_arithmetic_limit", ratios, share / runs),
+            **timing.spread("times_the_arithmetic_limit", ratios, share / runs),
         }
     _, _, ratios = timing.paired(one_after_the_other, side_by_side)
     yield {
         "benchmark": "two runs of F1 one after the other, against side by side",
         "batch_size": size,
-        **_spread("times_the_throughput", ratios, 1.0),
+        **timing.spread("times_the_throughput", ratios),
     }
     yield from _against_torch(
         base,
@@ -108,7 +107,7 @@ def _against_torch(
                 "cohort": cohort,
                 "milliseconds_per_update_peer": 1e3 * spent / steps,
                 "milliseconds_per_update": 1e3 * own / steps / runs,
-                **_spread("times_as_fast", ratios, runs),
+                **timing.spread("times_as_fast", ratios, runs),
             }
 
 
@@ -120,14 +119,6 @@ def _convolutional(size: int, steps: int) -> Iterator[dict[str, Any]]:
         yield from _against_torch(
             base, size, steps, {ONE: lambda: alone.advance(steps)}
         )
-
-
-def _spread(name: str, ratios: list[float], factor: float) -> dict[str, float]:
-    return {
-        name: factor * statistics.median(ratios),
-        "lowest": factor * ratios[0],
-        "highest": factor * ratios[-1],
-    }
 
 
 def _communications() -> list[dict[str, Any]]:

@@ -71,3 +71,11 @@ def test_gather_scales_bytes_to_the_unit_interval():
     np.testing.assert_array_equal(chosen[0], chosen[2])
     assert classes.tolist() == [63, 0, 63]
     assert float(chosen.max()) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_features_of_any_width_stay_as_they_are(dtype):
+    """NumPy makes float64 where nothing else is said."""
+    inputs = batches.scale(np.array([[-1.5, 0.25, 300.0]], dtype))
+    assert inputs.dtype == jnp.float32
+    np.testing.assert_array_equal(inputs, [[-1.5, 0.25, 300.0]])

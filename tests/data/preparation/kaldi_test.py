@@ -126,6 +126,10 @@ def test_labels_of_no_utterance_are_refused(tmp_path):
             {"features": FEATURES, "labels": LABELS / 2},
             "labels are float64, must be integers",
         ),
+        (
+            {"features": FEATURES[:0], "labels": LABELS[:0]},
+            "no utterance of split test",
+        ),
         ({"features": FEATURES * np.inf, "labels": LABELS}, "features are not finite"),
         ({"features": FEATURES}, "labels is not a file in the archive"),
     ],

@@ -107,6 +107,10 @@ def test_what_is_not_the_original_leaves_nothing_and_says_what_to_do(
             ["timit"],
             "timit is licensed and nowhere to be fetched: put what Kaldi exported",
         ),
+        (
+            ["timit", "--from=package", "--manual_dir=."],
+            "timit is licensed and nowhere to be fetched: put what Kaldi exported",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(prepare, data, words, reason):
@@ -114,6 +118,12 @@ def test_bad_input_is_refused_with_exit_code_2(prepare, data, words, reason):
     assert code == 2
     assert reason in said.err
     assert not data.exists()
+
+
+def test_a_folder_in_a_home_that_nobody_knows_is_told(prepare):
+    code, said = prepare("timit_like", "--data_dir=~nobody-here/data")
+    assert code == 1
+    assert said.err.startswith("nothing was prepared: ~nobody-here/data cannot be")
 
 
 def test_a_wrong_name_lists_what_exists(prepare):
