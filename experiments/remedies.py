@@ -57,6 +57,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "probes": ("evaluation", "distance", "hessian", "sharpness"),
         "hessian": {"examples": 5_000},
         "sharpness": {
+            "lbfgsb_maximises": "loss",  # as the committed results were measured
             "epsilons": (1e-3,),
             "running_examples": 10_000,
         },

@@ -6,6 +6,7 @@ from bsexp import counts
 from bsexp.bounds import (
     between,
     not_negative,
+    one_of,
     or_none,
     positive,
     some,
@@ -25,6 +26,11 @@ class Sharpness:
     )
     lbfgsb_iterations: int = option(
         10, "iterations of L-BFGS-B", check=between(1, 100_000)
+    )
+    lbfgsb_maximises: str = option(
+        "phi",
+        "what L-BFGS-B is handed, whose first step is as long as the gradient: phi, or the loss; the paper does not say",
+        check=one_of("phi", "loss"),
     )
     ascent_steps: int = option(
         10, "steps of projected sign ascent", check=between(1, 100_000)

@@ -77,12 +77,29 @@ class _Seen:
 
 
 def quasi_newton(
-    loss: Objective, box: Box, start: tuple[float, Pytree], iterations: int
+    loss: Objective,
+    box: Box,
+    start: tuple[float, Pytree],
+    iterations: int,
+    *,
+    maximise: str = "phi",
 ) -> Search:
-    """Maximise f over a box by L-BFGS-B from y = 0; ``start`` is f and its gradient in y there.
+    """Maximise the loss over a box by L-BFGS-B from y = 0; ``start`` is f and its gradient in y there.
 
-    The value is the best of all evaluations: each lies in the box, so each bounds the maximum from below.
+    What it is handed decides how far it comes: its first step is as long as the gradient, so that near a minimum f,
+    whose gradient is 100 / (1 + f) times smaller than that of phi, may hold it where it is. The value is the best of all
+    evaluations: each lies in the box, so each bounds the maximum from below.
+
+    Args:
+        loss: f.
+        box: where to search.
+        start: f and its gradient at y = 0.
+        iterations: of L-BFGS-B.
+        maximise: "phi", 100 (f(x + A y) - f(x)) / (1 + f(x)), or "loss", f itself.
     """
+    origin, scale = {"phi": (start[0], 100 / (1 + start[0])), "loss": (0.0, 1.0)}[
+        maximise
+    ]
     flat, unravel = ravel_pytree(box.half_width)
     seen = _Seen()
 
@@ -92,7 +109,7 @@ def quasi_newton(
             y = unravel(jnp.asarray(position, flat.dtype))
             value, gradient = box.value_and_gradient(loss, y)
             seen.add(value, y)
-        return -value, -_flat(gradient)
+        return -scale * (value - origin), -scale * _flat(gradient)
 
     found = lbfgsb.minimise(negative, _flat(box.half_width), iterations)
     status, message = found.status, found.message

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 import jax
 
@@ -33,6 +34,9 @@ def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
             "lbfgsb_iterations": chosen.lbfgsb_iterations,
             "ascent_steps": chosen.ascent_steps,
         }
+        # Measurements that are older than this choice were made with the loss, and say nothing of it.
+        if chosen.lbfgsb_maximises != "loss":
+            settings["lbfgsb_maximises"] = chosen.lbfgsb_maximises
         # L-BFGS-B: the point itself, one an iteration, one or two more in its line searches; sign ascent: its steps.
         full, led = 3 + chosen.lbfgsb_iterations, 1 + chosen.ascent_steps
         cost = GRADIENT * (number * full + guide * led)
@@ -67,7 +71,7 @@ def _sharpness(
     name: str,
     mode: str,
     epsilon: float,
-    settings: Mapping[str, int],
+    settings: Mapping[str, Any],
     bench: Bench,
     point: Point,
 ) -> Measurement:
@@ -83,6 +87,7 @@ def _sharpness(
         epsilon,
         iterations=settings["lbfgsb_iterations"],
         steps=settings["ascent_steps"],
+        maximise=settings.get("lbfgsb_maximises", "loss"),
         guide=loss(settings["guide_examples"]) if led else None,
         subspace=_subspace(settings, point) if "dimension" in settings else None,
     )
@@ -99,7 +104,7 @@ def _sharpness(
     return Measurement(values, detail)
 
 
-def _subspace(settings: Mapping[str, int], point: Point) -> subspace.Subspace:
+def _subspace(settings: Mapping[str, Any], point: Point) -> subspace.Subspace:
     number = sum(leaf.size for leaf in jax.tree.leaves(point.parameters))
     return subspace.random(
         jax.random.key(SEED),

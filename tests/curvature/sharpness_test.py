@@ -121,14 +121,14 @@ def test_a_guide_leads_but_the_value_is_the_whole_loss_s():
 
 def test_moved_is_the_mean_share_of_the_box_that_the_best_point_used():
     """Up to where |x + y| is 1.05 this function is linear in both coordinates, beyond it falls."""
-    ridge = lambda x: x[0] - 3 * jnp.maximum(x[0] - 1.05, 0) + 2 * x[1]  # noqa: E731
-    corner = measured(lambda x: x[0] + 2 * x[1], jnp.array([1.0, -3.0]))
+    ridge = lambda x: 10 + x[0] - 3 * jnp.maximum(x[0] - 1.05, 0) + 2 * x[1]  # noqa: E731
+    corner = measured(lambda x: 10 + x[0] + 2 * x[1], jnp.array([1.0, -3.0]))
     assert {search.moved for search in corner.searches.values()} == {1.0}
     inside = measured(ridge, jnp.array([1.0, -3.0]), steps=1, iterations=50)
     # The box is +-0.2 and +-0.4: the ridge is a quarter of the way, the corner at the other end of the box.
     best = inside.searches["lbfgsb"]
     np.testing.assert_allclose(best.moved, (0.25 + 1) / 2, rtol=1e-6)
-    np.testing.assert_allclose(best.value, 100 * 0.85 / (1 - 5), rtol=1e-6)
+    np.testing.assert_allclose(best.value, 100 * 0.85 / (1 + 5), rtol=1e-6)
 
 
 def test_the_value_is_the_best_of_all_evaluations_and_not_the_last():
@@ -142,11 +142,19 @@ def test_the_value_is_the_best_of_all_evaluations_and_not_the_last():
 def test_a_search_that_stalls_shows_it_in_moved():
     """One iteration of L-BFGS-B from a nearly flat point goes as far as the gradient is long, and no further."""
     x = jnp.full(3, 1e-7)
-    stalled = measured(lambda x: separable({"w": x}), x, iterations=1)
+    stalled, handed_phi = (
+        measured(lambda x: separable({"w": x}), x, iterations=1, maximise=maximise)
+        for maximise in ("loss", "phi")
+    )
     assert stalled.searches["lbfgsb"].status == "limit"
-    assert 0 < stalled.searches["lbfgsb"].moved < 1e-4
     assert stalled.searches["sign_ascent"].moved == 1.0
     assert stalled.best == "sign_ascent"
+    # The gradient is 14e-7 in all, the box 0.1 and three coordinates wide; that of phi is 100 times as long.
+    moved = 14e-7 / 0.1 / 3
+    np.testing.assert_allclose(stalled.searches["lbfgsb"].moved, moved, rtol=1e-5)
+    np.testing.assert_allclose(
+        handed_phi.searches["lbfgsb"].moved, 100 * moved, rtol=1e-5
+    )
 
 
 def test_a_search_without_a_value_has_not_moved():
