@@ -91,8 +91,8 @@ def values(
 ) -> dict[str, dict[str, Number]]:
     """Return a network's published values as `config.Reference` holds them: group -> measure -> (mean, deviation).
 
-    Accuracies become fractions. The paper does not name its batch-norm mode; the released code uses the statistics of the
-    batch, for accuracies too. Its search was ten iterations of L-BFGS-B, so its values stand beside ours by that search alone.
+    Accuracies become fractions. The paper does not name its batch-norm mode; the released code, which has C1 to C4 and no
+    sharpness, uses the statistics of the batch for accuracies. Its search was ten iterations of L-BFGS-B, so its values stand beside ours by that search alone.
     """
     row = NETWORKS[network]
     found = {}

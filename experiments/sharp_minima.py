@@ -5,10 +5,10 @@ Generalization Gap and Sharp Minima", ICLR 2017, arXiv:1609.04836; Tables 2 to 4
 
 F1 (784, five layers of 512 units with batch norm and ReLU, 10) is trained on MNIST with ADAM, learning
 rate 1e-3, once with small batches (SB, 256) and once with large ones (LB, 10 % of the training set), from
-the same uniformly distributed random start, for 20 epochs as in the authors' released code. At both minima:
+the same uniformly distributed random start, for 20 epochs, as the authors' released code trains C1 to C4. At both minima:
 accuracy, sharpness (10 iterations of L-BFGS-B, and ten steps of projected sign ascent), Hessian trace and
 largest eigenvalue, and the straight line between them. Every number names its batch-norm mode: `running`
-averages, or the statistics of the `batch` as in the released code. In mode running, sharpness is that of the full
+averages, or the statistics of the `batch` as in the released code's accuracies. In mode running, sharpness is that of the full
 training loss as in the paper; in mode batch, and for the Hessian and the line, that of 10 000 examples, to keep to a
 quarter of an hour. On all 60 000, mode batch, the paper's search hardly leaves the LB minima: see README.
 

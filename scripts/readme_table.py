@@ -94,7 +94,7 @@ def verdict_table() -> str:
     but = _listed(collection.differences(members))
     return (
         f"\n{table}\n\n"
-        "All with the statistics of the batch, as the paper's released code has it, and φ by L-BFGS-B. "
+        "All with the statistics of the batch, as the paper's released code, of C1 to C4, has it for accuracies, and φ by L-BFGS-B. "
         f"{counting.counts_by_network(rows, collection.lengths(members))}. {counting.corrected(rows)}{not_run} {collection.distances(members)} What keeps our cells from being the paper's measurement:\n\n{but}\n\n"
         f"<details><summary>The rule of the verdicts, and how they come out by every way of measuring</summary>\n\n{verdicts.RULE}\n\n"
         f"{ways}\n\n</details>\n\n"

@@ -123,7 +123,7 @@ class Optimizer:
     )
     sam_radius: float = option(
         0.0,
-        "rho of sharpness-aware minimisation, arXiv:2010.01412, at twice the cost of an update; 0: off",
+        "rho of sharpness-aware minimisation, arXiv:2010.01412, by the gradient of the whole batch, at twice the cost of an update; 0: off",
         check=not_negative,
     )
     sam_adaptive: bool = option(
@@ -194,7 +194,7 @@ class Scaling:
 
     rule: str = option(
         "none",
-        "none; linear, arXiv:1706.02677; square_root, arXiv:1404.5997; or adam_sde, arXiv:2205.10287",
+        "none; linear, arXiv:1706.02677; square_root, arXiv:1404.5997; or adam_sde, arXiv:2205.10287, which leaves weight decay as it is",
     )
     base_batch: int = option(
         256,

@@ -1,4 +1,4 @@
-"""The next update on the full training loss: its gradient, its length, and the curvature up to which it is stable."""
+"""The next update on the loss of some training examples, as one batch: its gradient, its length, and the curvature up to which it is stable."""
 
 import functools
 from collections.abc import Mapping

@@ -28,6 +28,7 @@ TUNED = (
     *("optimizer.learning_rate", "schedule.warmup", "scaling.rule"),
     *("train.epochs", "train.steps", "train.examples"),
 )
+BESIDE = ("hessian/trace", "hessian/lambda_max")
 UNKNOWN = "one seed, or seeds without any spread, cannot tell"
 Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
 
@@ -63,6 +64,21 @@ def thresholds(study: Study, modes: Collection[str] = tuple(MODES)) -> Iterator[
                 continue
             found = _accuracy(curve) if "accuracy" in label else _sharpness(curve)
             yield f"{label}, batch norm: {MODES[mode]}: {found}."
+    if panels:
+        yield from _beside(study, modes)
+
+
+def _beside(study: Study, modes: Collection[str]) -> Iterator[str]:
+    """Yield at which batch sizes other measures of curvature, which need not follow sharpness, are lowest and highest."""
+    for kind, mode in itertools.product(BESIDE, modes):
+        curve = _curve(study, in_mode(kind, mode))
+        means = {size: fmean(values) for size, values in curve.items()}
+        if len(means) > 1:
+            low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)  # fmt: skip
+            yield (
+                f"{describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {means[low]:.3g}, at {low:,}; "
+                f"highest, {means[high]:.3g}, at {high:,}."
+            )
 
 
 def largest_without_loss(curve: Curve) -> int | None:

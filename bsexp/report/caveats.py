@@ -12,6 +12,15 @@ from bsexp.report.verdicts import GROUPS
 
 NEAR = 1.0  # points of training accuracy below the paper's up to which an end counts as its minimum
 DIMENSION = 100  # of the random subspaces of Table 4
+LOSS_HANDED = (
+    "L-BFGS-B was handed the loss and not φ. Its first step is as long as the gradient, which at a minimum is 100 times shorter for "
+    "the loss, so that it may have stayed where φ would have led it on. The paper does not say which of the two it was."
+)
+SHALLOW = ("C1", "C3")
+STRIDE = (
+    "is the paper's text, whose convolutions have stride 2. In the authors' released code, config.model.variant=released, they have stride "
+    "1, and the network six times as many parameters."
+)
 SUBSPACES = "The columns of Table 4's random subspaces are standard normal. The paper does not say how it scales them."
 
 
@@ -28,12 +37,32 @@ def caveats(networks: Mapping[str, tuple[Study, Mapping[str, Any]]]) -> Iterator
     ]
     if parts:
         yield f"Our φ is that of some training examples {', '.join(parts)}, the paper's that of all."
-    for network, (_, summary) in networks.items():
+    handed = [name for name, (study, _) in networks.items() if _handed_the_loss(study)]
+    if handed:
+        yield f"{', '.join(handed)}: {LOSS_HANDED}"
+    for network, (study, summary) in networks.items():
         yield from _unfinished(network, summary)
+        if network in SHALLOW and _variant(study) == "paper":
+            yield f"{network} {STRIDE}"
     if any(
         "/subspace/" in name for _, each in networks.values() for name in _names(each)
     ):
         yield SUBSPACES + "".join(_with_unit_columns(networks))
+
+
+def _handed_the_loss(study: Study) -> bool:
+    """Say whether L-BFGS-B maximised the loss; measurements that say nothing are older than the choice."""
+    return any(
+        section(record, "settings").get("lbfgsb_maximises", "loss") == "loss"
+        for run in study.runs
+        for name, record in run.measurements.items()
+        if name.startswith("sharpness/")
+    )
+
+
+def _variant(study: Study) -> Any:
+    config = section(study.record, "config")
+    return section(config, "model").get("variant")
 
 
 def _parts_of_the_set(

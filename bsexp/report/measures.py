@@ -17,7 +17,7 @@ SECTIONS = (
 )
 MODES = {"running": "running averages", "batch": "statistics of the batch"}
 SEARCHES = {"lbfgsb": "L-BFGS-B", "sign_ascent": "sign ascent"}
-# What comes closest to the paper's measurements: its released code normalises like this, its search was this one.
+# What comes closest to the paper's measurements: its released code normalises like this for accuracies, its search was this one.
 PAPERS_MODE, PAPERS_SEARCH = "batch", "lbfgsb"
 STALLED = (
     0.1  # of what sign ascent found: less says that L-BFGS-B hardly left the point

@@ -21,8 +21,8 @@ class Limit(NamedTuple):
 def limit(optimizer: config.Optimizer, learning_rate: float) -> Limit | None:
     """Return the largest curvature at which an optimizer is stable on a quadratic; None where none is known.
 
-    SGD with momentum b on H: 2 (1 + b) / eta; with Nesterov's momentum: 2 (1 + b) / ((1 + 2b) eta). Adam on H divided by
-    its second moments, when these move slowly: 2 (1 + b1) / ((1 - b1) eta), which is 38 / eta for b1 = 0.9; in its first
+    SGD with momentum b on H: 2 (1 + b) / eta; with Nesterov's momentum: 2 (1 + b) / ((1 + 2b) eta). Adam on
+    P^-1/2 H P^-1/2, P = sqrt(v) + eps of its second moments v, when these move slowly: 2 (1 + b1) / ((1 - b1) eta), which is 38 / eta for b1 = 0.9; in its first
     1 / (1 - b1) steps the bias correction makes it smaller. All are of full batches: noise lets training settle below.
 
     Weight decay, clipping and sharpness-aware minimisation change the bound, and so none is given with them.

@@ -63,6 +63,23 @@ def test_the_thresholds_are_where_the_rule_puts_them(swept):
     assert summary.summarise(swept.path)["answer"].endswith(" ".join(said))
 
 
+def test_the_hessian_is_told_beside_which_need_not_follow_sharpness(swept):
+    plain = list(batch_sizes.thresholds(folder.read(swept.path)))
+    name = "hessian/trace/running"
+    for runs in folder.read(swept.path).groups.values():
+        for run, factor in zip(runs, (0.5, 1.0, 1.5), strict=True):
+            trace = {16: 3.0, 256: 1.5, 4_000: 2.0}[run.batch_size] * factor
+            found = {"settings": {}, "values": {name: trace}, "detail": {}}
+            points = results.points(swept.path / "runs" / run.name)
+            results.write_points(
+                swept.path / "runs" / run.name, {None: {**points[None], name: found}}
+            )
+    assert list(batch_sizes.thresholds(folder.read(swept.path))) == [
+        *plain,
+        "trace of the Hessian, batch norm: running averages: lowest, 1.5, at 256; highest, 3, at 16.",
+    ]
+
+
 def test_what_changes_no_number_or_is_chosen_for_a_size_leaves_the_curve(swept):
     def said(large):
         groups = {f"B{size}": {"batch": {"size": size}} for size in SIZES}

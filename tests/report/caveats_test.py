@@ -1,5 +1,7 @@
 """What keeps a cell from being the paper's measurement, on numbers known by heart."""
 
+import pytest
+
 from bsexp import results
 from bsexp.report import caveats, folder, summary
 
@@ -29,6 +31,29 @@ def test_a_network_that_stays_below_the_papers_training_accuracy_is_told(study):
     )
 
 
+def test_a_search_that_was_handed_phi_needs_no_word(study):
+    name = "sharpness/full/1e-3/batch"
+    settings = {"lbfgsb_maximises": "phi"}
+    entry = {"settings": settings, "values": {name: 1.0}, "seconds": 1.0}
+    for seed in range(3):
+        for group in ("SB", "LB"):
+            results.write_points(study.run(group, seed), {None: {name: entry}})
+    assert not any("L-BFGS-B" in each for each in said(study))
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"), [("paper", [f"C1 {caveats.STRIDE}"]), ("released", [])]
+)
+def test_which_network_c1_is_is_told(study, variant, told):
+    file = study.path / "study.json"
+    record = results.read_json(file)
+    record["config"]["model"] = {"name": "C1", "variant": variant}
+    results.write_json(file, record)
+    found = folder.read(study.path), summary.summarise(study.path)
+    said_of_c1 = caveats.caveats({"C1": found})
+    assert [each for each in said_of_c1 if "stride" in each] == told
+
+
 def test_phi_of_fewer_examples_and_the_scale_of_subspaces_are_told(study):
     name = "sharpness/full/1e-3/batch"
     entry = {"settings": {}, "values": {name: 1.0}, "seconds": 1.0}
@@ -42,6 +67,7 @@ def test_phi_of_fewer_examples_and_the_scale_of_subspaces_are_told(study):
                 results.write_points(study.run(group, seed), {None: found})
 
     measured(10_000, {})
+    assert said(study)[1] == f"F1: {caveats.LOSS_HANDED}"
     assert said(study)[0].startswith(
         "Our φ is that of some training examples in mode batch (F1: 10,000 of 60,000), the paper's"
     )
