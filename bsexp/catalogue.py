@@ -15,7 +15,7 @@ class Catalogue:
         models: network -> its variants.
         probes: probes.
         modes: batch-norm modes.
-        optimizers: optimizer -> its keyword arguments.
+        optimizers: optimizer -> its keyword arguments -> their defaults.
         optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
         training_examples: settings of the data -> the number of training examples; ValueError with a
             message for the reader where there is no such data set, FieldError where another field is wrong.
@@ -24,7 +24,7 @@ class Catalogue:
         model_error: what is wrong with a network whose names are right, on its data; "" for nothing.
         normalised: whether the network of a base run in which nothing is wrong has batch norm.
         network_code: MODULE:NAME -> a digest of the file that holds the network.
-        schedules: schedule of the learning rate -> its keyword arguments.
+        schedules: schedule of the learning rate -> its keyword arguments -> their defaults.
         schedule_errors: base run, its batch size and training examples -> what is wrong with a schedule whose names
             are right, by field.
         rules: by which the optimizer may follow the batch size.
@@ -38,14 +38,14 @@ class Catalogue:
     models: Mapping[str, tuple[str, ...]]
     probes: tuple[str, ...]
     modes: tuple[str, ...]
-    optimizers: Mapping[str, tuple[str, ...]]
+    optimizers: Mapping[str, Mapping[str, Any]]
     optimizer_error: Callable[[config.Optimizer], str]
     training_examples: Callable[[config.Data], int]
     finished_run: Callable[[str], Mapping[str, Any]]
     model_error: Callable[[config.Base], str]
     normalised: Callable[[config.Base], bool]
     network_code: Callable[[str], str]
-    schedules: Mapping[str, tuple[str, ...]]
+    schedules: Mapping[str, Mapping[str, Any]]
     schedule_errors: Callable[[config.Base, int, int], dict[str, str]]
     rules: tuple[str, ...]
     recipe_errors: Callable[[config.Base, int, int], dict[str, str]]

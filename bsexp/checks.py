@@ -159,6 +159,23 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
     return errors
 
 
+def check_ghosts(
+    merged: Mapping[str, Any],
+    bases: Mapping[str, config.Base],
+    sizes: Mapping[str, int],
+    catalogue: Catalogue,
+) -> Iterator[str]:
+    """Check that batch norm sees two examples in the groups, in which nothing else is wrong: of one it leaves nothing."""
+    wrong_in = {}
+    for name, base in bases.items():
+        ghost = base.batch.ghost or sizes[name]
+        field = "batch.ghost" if base.batch.ghost else "batch.size"
+        alone = ghost == 1 and catalogue.normalised(base)
+        words = "is 1 example, from which batch norm takes all that it is told by; must be >= 2"
+        wrong_in[name] = {field: words} if alone else {}
+    return _told(merged, wrong_in)
+
+
 def check_measurable(
     study: config.Study, bases: Mapping[str, config.Base], catalogue: Catalogue
 ) -> Iterator[str]:

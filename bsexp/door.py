@@ -62,6 +62,7 @@ def open_study(
     if not errors and not study.run:  # a finished run was trained as it was
         errors += checks.check_effects(merged, bases)
     if not errors:
+        errors += checks.check_ghosts(merged, bases, sizes, catalogue)
         errors += checks.check_measurable(study, bases, catalogue)
     if errors:
         raise ConfigError(tuple(dict.fromkeys(errors)))

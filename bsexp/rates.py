@@ -1,7 +1,7 @@
 """What is wrong with an optimizer, its schedule or its rule: names of Optax, their arguments, whether they fit each other."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bsexp import bounds, config, conversion
@@ -84,9 +84,9 @@ def _check_schedule(
 
 
 def _check_arguments(
-    field: str, name: str, arguments: Mapping[str, Any], taken: Sequence[str]
+    field: str, name: str, arguments: Mapping[str, Any], taken: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Check the keyword arguments of an Optax function, ``name``, that takes those of ``taken``."""
+    """Check the keyword arguments of an Optax function, ``name``, that takes those of ``taken``, with these defaults."""
     found = {}
     for key, value in arguments.items():
         if key not in taken:
@@ -97,6 +97,11 @@ def _check_arguments(
             found[f"{field}.arguments.{key}"] = (
                 "must be text, a finite number, True, False, None or a tuple of these"
             )
+        # Any text is true to Python, "false" too, and True is 1.
+        elif type(taken[key]) is bool and type(value) is not bool:
+            found[f"{field}.arguments.{key}"] = "must be True or False"
+        elif type(taken[key]) in (int, float) and type(value) is bool:
+            found[f"{field}.arguments.{key}"] = "must be a number"
     return found
 
 

@@ -143,7 +143,7 @@ def test_the_help_page_lists_every_field_with_meaning_and_default():
 
 def test_a_printed_configuration_can_be_typed_back():
     catalogue = dataclasses.replace(
-        catalogues.PLAIN, optimizers={"adam": ("b1", "eps")}
+        catalogues.PLAIN, optimizers={"adam": {"b1": 0.9, "eps": 1e-8}}
     )
     settings = {
         "question": 'it\'s "a" $HOME \\ question',

@@ -18,7 +18,7 @@ CATALOGUE = dataclasses.replace(
     models={"F1": ("paper",), "C1": ("paper", "released"), "C2": ("paper",)},
     probes=("evaluation", "sharpness"),
     modes=("running", "batch"),
-    optimizers={"adam": ("b1", "b2"), "sgd": ("momentum",)},
+    optimizers={"adam": {"b1": 0.9, "b2": 0.999}, "sgd": {"momentum": None}},
     optimizer_error=lambda optimizer: (
         "too old" if optimizer.arguments.get("b1") == 0.99 else ""
     ),
@@ -196,7 +196,7 @@ def test_an_override_must_be_taken_by_some_group():
     groups = {"SB": {"train": {"epochs": 2}}, "LB": {"batch": {"size": 100}}}
     some = {**SETTINGS, "groups": groups}
     for path in ("train.epochs", "batch.size", "optimizer.learning_rate"):
-        opened((path, "1"), settings=some)
+        opened((path, "2"), settings=some)
     all_set = {**groups, "LB": {"train": {"epochs": 3}}}
     every = {**SETTINGS, "groups": all_set}
     assert errors(("train.epochs", "1"), settings=every) == [
@@ -339,6 +339,9 @@ def rated(*overrides):
         ("optimizer.sam_radius", "-1", "config.optimizer.sam_radius=-1: must be >= 0"),
         ("optimizer.sam_radius", "nan", "config.optimizer.sam_radius=nan: must be a finite number"),
         ("optimizer.sam_adaptive", "1", "config.optimizer.sam_adaptive=1: must be True or False, not int"),
+        ("optimizer", "{'name': 'sgd', 'arguments': {'nesterov': 'false'}}", "config.optimizer.arguments.nesterov=false: must be True or False"),
+        ("optimizer.arguments.eps", "True", "config.optimizer.arguments.eps=True: must be a number"),
+        ("schedule", "{'name': 'exponential_decay', 'arguments': {'decay_rate': 0.5, 'staircase': 'no'}}", "config.schedule.arguments.staircase=no: must be True or False"),
         ("optimizer.decay_mask", "kernel", "config.optimizer.decay_mask=kernel: must be all or kernels"),
         ("optimizer", "{'name': 'novograd', 'decay_mask': 'kernels'}", "config.optimizer.decay_mask=kernels: novograd decays every parameter or none; must be all"),
         ("optimizer", "{'name': 'adam', 'arguments': {'b2': 2}}", "config.optimizer.arguments.b2=2: must be >= 0 and < 1"),

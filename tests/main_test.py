@@ -68,6 +68,17 @@ BAD_INPUT = [
         [EXPERIMENT, "--config.train.epochs=40000"],
         ["2,400,000,000 examples would be seen, and a run counts up to", "2,396,160,000 examples would be seen"],
     ),
+    (
+        [EXPERIMENT, "--config.groups.SB.batch.size=1", "--config.groups.LB.batch.ghost=1"],
+        [
+            "config.groups.SB.batch.size=1: is 1 example, from which batch norm takes all that it is told by; must be >= 2",
+            "config.groups.LB.batch.ghost=1: is 1 example",
+        ],
+    ),
+    (
+        [EXPERIMENT, "--config.train.epochs=2", "--config.train.steps=400"],
+        ["config.train.steps=400: is not reached: config.train.epochs=2 has 20 updates; raise it (group LB)"],
+    ),
     ([EXPERIMENT, "--config.execution.engine=xmap"], ["config.execution.engine=xmap: must be jit or pmap"]),
     ([EXPERIMENT, "--config.optimizer.learning_rate=nan"], ["config.optimizer.learning_rate=nan: must be a finite number"]),
 ]  # fmt: skip

@@ -41,19 +41,19 @@ class Train:
     )
     steps: int = option(
         0,
-        "most updates; 0: as many as the epochs have",
+        "most updates, which the epochs must have; 0: all of the epochs",
         unit="steps",
         check=between(0, 2**31 - 1),
     )
     examples: int = option(
         0,
-        "examples after which training ends, with the update that reaches them; 0: those of the epochs",
+        "examples after which training ends, with the update that reaches them, within the epochs; 0: those of the epochs",
         unit="examples",
         check=between(0, 2**31 - 1),
     )
     seconds: float = option(
         0.0,
-        "time after which training ends, looked at every steps_per_dispatch updates, compilation not counted, so that the numbers depend on the machine; what a stopped session had spent on its last epoch is not counted either; 0: none",
+        "time after which training ends, where the epochs do not end before, looked at every steps_per_dispatch updates, compilation not counted, so that the numbers depend on the machine; what a stopped session had spent on its last epoch is not counted either; 0: none",
         unit="seconds",
         check=not_negative,
     )

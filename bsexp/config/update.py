@@ -113,7 +113,7 @@ class Optimizer:
     )
     decay_mask: str = option(
         "all",
-        "parameters that decay: all, or kernels: no biases, and no scale or offset of batch norm",
+        "parameters that decay: all, or kernels, those of two axes or more: no biases, and no scale or offset of batch norm",
         check=one_of("all", "kernels"),
     )
     clip_norm: float = option(

@@ -1,6 +1,7 @@
 """How the examples of one update are divided: into microbatches, ghost batches and shards."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,48 +85,79 @@ def divide(
     Raises:
         bounds.FieldError: the parts do not divide each other; the message names the numbers and the nearest that work.
     """
-    microbatch, ghost = microbatch or batch, ghost or batch
-    names = f"the batch of {batch}", f"the microbatch of {microbatch}"
-    for field, part, whole, name in (
-        ("batch.microbatch", microbatch, batch, names[0]),
-        ("batch.ghost", ghost, microbatch, names[microbatch < batch]),
-    ):
-        if whole % part:
-            raise FieldError(
-                field,
-                f"must divide {name} examples; nearest that do: {_nearest_divisors(whole, part)}",
-            )
     shards = ORDERED_SHARDS if ordered else devices
     if shards % devices:
         raise FieldError(
             "execution.data",
             f"must divide the {shards} parts whose sum is taken in a fixed order",
         )
-    if microbatch % shards:
-        low = microbatch // shards * shards
-        near = f"{low} and {low + shards}" if low else f"{shards}"
-        raise FieldError(
-            "batch.microbatch" if microbatch < batch else "batch.size",
-            f"{microbatch} examples cannot be split into {shards} equal parts; nearest that can: {near}",
-        )
-    shard = microbatch // shards
-    if ordered and shard % ghost:
-        raise FieldError(
-            "batch.ghost",
-            f"must divide the {shard} examples of one of {shards} parts: a mean over several of them would have other "
-            f"bits on other devices; nearest that do: {_nearest_divisors(shard, ghost)}",
-        )
-    if shard % ghost and ghost % shard:
-        raise FieldError(
-            "batch.ghost",
-            f"neither divides the {shard} examples of one of {shards} parts nor is made up of them; "
-            f"nearest that do: {_nearest_divisors(shard, ghost)}",
-        )
+    asked = _Asked(batch, microbatch, ghost, shards, ordered)
+    if fault := _fault(asked):
+        field, words = fault
+        raise FieldError(f"batch.{field}", f"{words}; {_nearest(asked, field)}")
+    microbatch, ghost = asked.whole()
     return Division(batch, microbatch, ghost, Reduction(shards, devices, ordered))
 
 
-def _nearest_divisors(whole: int, part: int) -> str:
-    divisors = [each for each in range(1, whole + 1) if whole % each == 0]
-    below = max((each for each in divisors if each <= part), default=None)
-    above = min((each for each in divisors if each >= part), default=None)
-    return " and ".join(str(each) for each in (below, above) if each is not None)
+class _Asked(NamedTuple):
+    """How a batch is to be divided; the names are those of config.batch, 0 stands for the whole of it."""
+
+    size: int
+    microbatch: int
+    ghost: int
+    shards: int
+    ordered: bool
+
+    def whole(self) -> tuple[int, int]:
+        return self.microbatch or self.size, self.ghost or self.size
+
+
+def _fault(asked: _Asked) -> tuple[str, str] | None:
+    """Return the field whose value does not divide, and why; None where all parts divide each other."""
+    size, shards = asked.size, asked.shards
+    microbatch, ghost = asked.whole()
+    names = f"the batch of {size}", f"the microbatch of {microbatch}"
+    if size % microbatch:
+        return "microbatch", f"must divide {names[0]} examples"
+    if microbatch % ghost:
+        return "ghost", f"must divide {names[microbatch < size]} examples"
+    if microbatch % shards:
+        field = "microbatch" if microbatch < size else "size"
+        return (
+            field,
+            f"{microbatch} examples cannot be split into {shards} equal parts",
+        )
+    shard = microbatch // shards
+    if asked.ordered and shard % ghost:
+        words = "a mean over several of them would have other bits on other devices"
+        return (
+            "ghost",
+            f"must divide the {shard} examples of one of {shards} parts: {words}",
+        )
+    if shard % ghost and ghost % shard:
+        return (
+            "ghost",
+            f"neither divides the {shard} examples of one of {shards} parts nor is made up of them",
+        )
+    return None
+
+
+def _nearest(asked: _Asked, field: str) -> str:
+    """Say with which values of a field, nearest below and above, everything divides; a ghost batch that was not asked for may."""
+    microbatch, ghost = asked.whole()
+    value = {"size": asked.size, "microbatch": microbatch, "ghost": ghost}[field]
+    others = asked._replace(ghost=asked.ghost or 1)
+    # A batch that is a multiple of all parts divides; a part is no larger than the batch.
+    most = value + asked.shards * others.ghost if field == "size" else asked.size
+
+    def divides(other: int) -> bool:
+        return _fault(others._replace(**{field: other})) is None
+
+    below = next(filter(divides, range(value - 1, 0, -1)), None)
+    above = next(filter(divides, range(value + 1, most + 1)), None)
+    near = [str(each) for each in (below, above) if each is not None]
+    return (
+        f"nearest that do: {' and '.join(near)}"
+        if near
+        else "no other does, with batch, parts and devices as they are"
+    )

@@ -102,6 +102,11 @@ class CohortPending(NamedTuple):
         ]
 
 
+def read(pending: dict[str, CohortPending]) -> dict[str, list[Evaluation]]:
+    """Wait for the evaluations of several splits, by name."""
+    return {name: each.read() for name, each in pending.items()}
+
+
 class HeldOut(NamedTuple):
     """A split on every device of a mesh.
 

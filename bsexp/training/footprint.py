@@ -130,19 +130,24 @@ def fitting_microbatch(subject: Subject, limit: int) -> int | None:
     """
     base, size = subject.run.base, subject.run.batch_size
     ghost, microbatch = base.batch.ghost or size, base.batch.microbatch or size
-    while smaller := [
-        each for each in range(ghost, microbatch // 2 + 1, ghost) if size % each == 0
-    ]:
-        microbatch = smaller[-1]
+
+    def divided(microbatch: int) -> config.Base:
         batch = dataclasses.replace(base.batch, microbatch=microbatch)
-        run = dataclasses.replace(
-            subject.run, base=dataclasses.replace(base, batch=batch)
-        )
+        return dataclasses.replace(base, batch=batch)
+
+    def divides(microbatch: int) -> bool:
         try:
-            needed = peak_bytes(subject._replace(run=run))
-        except bounds.FieldError:  # the mesh cannot share so few examples
-            return None
-        if needed <= limit:
+            recipe.divide(divided(microbatch), size, subject.layout.data)
+        except bounds.FieldError:
+            return False
+        return True
+
+    parts = [each for each in range(ghost, size, ghost) if size % each == 0]
+    smaller = [each for each in parts if divides(each)]
+    while tried := [each for each in smaller if each <= microbatch // 2]:
+        microbatch = tried[-1]
+        run = dataclasses.replace(subject.run, base=divided(microbatch))
+        if peak_bytes(subject._replace(run=run)) <= limit:
             return microbatch
     return None
 

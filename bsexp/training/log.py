@@ -2,14 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bsexp import results
-from bsexp.training import engine, evaluation, processes, step
+from bsexp.training import engine, evaluation, processes, reading
 from bsexp.training.timeline import Epoch
 
 
@@ -20,15 +21,15 @@ class Portion(NamedTuple):
         epoch: of which it is a part.
         last: updates of the epoch done after it.
         size: examples in it, of one run.
-        sums: waits for those of every run, since the epoch began.
-        held_out: name of a split -> its evaluation, where the portion ends its epoch or the run.
+        sums: `step.Sums` of every run, since the epoch began.
+        held_out: name of a split -> the evaluation of every run, where the portion ends its epoch or the run.
     """
 
     epoch: Epoch
     last: int
     size: int
-    sums: Callable[[], list[step.Sums]]
-    held_out: dict[str, evaluation.CohortPending]
+    sums: Future[reading.Read]
+    held_out: Future[reading.Read] | None
 
 
 class Log:
@@ -63,6 +64,8 @@ class Log:
             self._read - (rows[-1]["seconds"] if rows else 0.0) for rows in self.rows
         ]
         self._previous: Portion | None = None
+        self._reader = reading.Reader()
+        self.read, self.close = self._reader.read, self._reader.close
 
     @property
     def seconds(self) -> float:
@@ -73,9 +76,11 @@ class Log:
         began = [self._began[i] for i in self._going_on(len(self._files))]
         return self._agreed(time.perf_counter() - min(began))
 
-    def leave_out(self, seconds: float) -> None:
-        """Leave out a time in which a program was compiled: other runs find it ready."""
-        self._began = [began + seconds for began in self._began]
+    def leave_out(self, compilations: Iterable[tuple[float, float]]) -> None:
+        """Leave out times, up to now, in which a program was compiled and the devices waited for it: other runs find it ready."""
+        for first, last in compilations:
+            waited = self._reader.idle(first, last)
+            self._began = [began + waited for began in self._began]
 
     def _agreed(self, seconds: float) -> float:
         """Return the leading process's time, where it ends runs: that must be the same everywhere. In milliseconds."""
@@ -88,24 +93,23 @@ class Log:
         portion, self._previous = self._previous, dispatched
         if portion is None:
             return
-        found = portion.sums()[: len(self._files)]
+        read, moment = portion.sums.result()
+        found = read[: len(self._files)]
         train = [
             evaluation.Evaluation(
                 float(sums.loss / sums.examples), float(sums.correct / sums.examples)
             )
             for sums in found
         ]
-        now = time.perf_counter()
         self._note_failures(portion, train)
         well = self._going_on(len(train))
-        self._tell([train[i] for i in well], portion.size, now - self._read)
-        self._read = now
-        if portion.held_out:
-            held_out = {name: each.read() for name, each in portion.held_out.items()}
-            now = time.perf_counter()
+        self._tell([train[i] for i in well], portion.size, moment - self._read)
+        self._read = moment
+        if portion.held_out is not None:
+            held_out, moment = portion.held_out.result()
             for i in well:
                 named = {name: found[i] for name, found in held_out.items()}
-                seconds = self._agreed(now - self._began[i])
+                seconds = self._agreed(moment - self._began[i])
                 self._write(i, portion, seconds, {"train": train[i], **named})
 
     def _going_on(self, number: int) -> list[int]:

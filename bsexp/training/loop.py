@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from bsexp import config, results
 from bsexp.training import (
     checkpoint,
+    evaluation,
     feed,
     interruption,
     log,
@@ -197,11 +199,14 @@ class _Session:
     def run(self) -> dict[int, End]:
         """Train to the end; return how each run ended, by its number in the job."""
         most = self._job.train.steps_per_dispatch
-        with self._job.trainer.open_feed(self._seeds, most) as fed:
+        with (
+            contextlib.closing(self._log),
+            self._job.trainer.open_feed(self._seeds, most) as fed,
+        ):
             for epoch in self._job.epochs:
                 if epoch.end > self._done and self._running:
                     self._train_epoch(epoch, fed)
-        self._log.read_previous(None)
+            self._log.read_previous(None)
         for i in self._running:
             self._ends[i] = jax.device_get(self._member(i))
         for member in self._members:
@@ -249,15 +254,24 @@ class _Session:
         self, epoch: Epoch, fed: feed.Feed, first: int, last: int, *, ends: bool
     ) -> None:
         trainer = self._job.trainer
-        compiling = trainer.compiling
-        self._state, sums = trainer.run(
-            self._state, self._placed, fed, epoch.updates(first, last)
-        )
-        held_out = trainer.evaluate(self._state) if ends else {}
-        self._log.leave_out(trainer.compiling - compiling)
+        with self._compilation_left_out():
+            self._state, sums = trainer.run(
+                self._state, self._placed, fed, epoch.updates(first, last)
+            )
+        read = self._log.read(trainer.engine.reading(sums))
+        held_out = None
+        if ends:
+            with self._compilation_left_out():
+                pending = trainer.evaluate(self._state)
+            held_out = self._log.read(functools.partial(evaluation.read, pending))
         size = (last - first) * epoch.batch
-        reading = trainer.engine.reading(sums)
-        self._log.read_previous(log.Portion(epoch, last, size, reading, held_out))
+        self._log.read_previous(log.Portion(epoch, last, size, read, held_out))
+
+    @contextlib.contextmanager
+    def _compilation_left_out(self) -> Iterator[None]:
+        known = len(self._job.trainer.first_calls)
+        yield
+        self._log.leave_out(self._job.trainer.first_calls[known:])
 
     def _over(self) -> list[int]:
         """Return the places of the runs that end now, by their rows."""

@@ -34,19 +34,21 @@ class Optimizer(NamedTuple):
 
 
 @functools.cache
-def catalogue() -> dict[str, tuple[str, ...]]:
-    """List what Optax builds from a learning rate alone, with its further keyword arguments; deprecated ones are left out."""
+def catalogue() -> dict[str, dict[str, Any]]:
+    """List what Optax builds from a learning rate alone, with its further arguments and their defaults; no deprecated ones."""
     candidates = {
-        name: tuple(inspect.signature(function).parameters)
+        name: inspect.signature(function).parameters
         for name, function in vars(optax).items()
         # NAdam is a functools.partial of Adam.
         if (inspect.isfunction(function) or isinstance(function, functools.partial))
         and not name.startswith("_")
     }
     return {
-        name: tuple(argument for argument in arguments if argument != "learning_rate")
-        for name, arguments in candidates.items()
-        if "learning_rate" in arguments and name not in _LEFT_OUT and _builds(name)
+        name: {
+            key: each.default for key, each in taken.items() if key != "learning_rate"
+        }
+        for name, taken in candidates.items()
+        if "learning_rate" in taken and name not in _LEFT_OUT and _builds(name)
     }
 
 
@@ -140,10 +142,8 @@ def _mask_argument(optimizer: config.Optimizer) -> str:
 
 
 def _kernels(parameters: Any) -> Any:
-    """Say of each parameter whether it is a kernel: no bias, and no scale or offset of batch norm."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: getattr(path[-1], "key", None) == "kernel", parameters
-    )
+    """Say of each parameter whether it is a kernel, of two axes or more: no bias, and no scale or offset of batch norm."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, parameters)
 
 
 def argument(optimizer: config.Optimizer, name: str) -> Any:
@@ -152,8 +152,7 @@ def argument(optimizer: config.Optimizer, name: str) -> Any:
     Raises:
         KeyError: the optimizer has no such argument.
     """
-    default = inspect.signature(getattr(optax, optimizer.name)).parameters[name].default
-    return optimizer.arguments.get(name, default)
+    return optimizer.arguments.get(name, catalogue()[optimizer.name][name])
 
 
 def preconditioner(optimizer: config.Optimizer, state: Any) -> Any | None:

@@ -115,6 +115,7 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
             "train.epochs",
             f"{seen:,} examples would be seen, and a run counts up to {_MOST_EXAMPLES:,}",
         )
+    _check_limits(base.train, listed[-1])
     unreached = [each for each in base.batch.growth_epochs if each >= len(listed)]
     if unreached:
         raise bounds.FieldError(
@@ -123,6 +124,16 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
         )
     for each in {epoch.batch for epoch in listed}:
         divide(base, each, devices)
+
+
+def _check_limits(train: config.Train, last: timeline.Epoch) -> None:
+    ends = {"steps": (last.end, "updates"), "examples": (last.seen_after, "examples")}
+    for field, (end, unit) in ends.items():
+        if getattr(train, field) > end:
+            raise bounds.FieldError(
+                f"train.{field}",
+                f"is not reached: config.train.epochs={train.epochs} has {end:,} {unit}; raise it",
+            )
 
 
 def _check_metric(base: config.Base, field: str, wanted: float) -> None:
@@ -194,10 +205,17 @@ def layout(
             return False
         return True
 
-    devices = jax.devices()
-    most = stacked(run, model, examples, devices[0].platform)
-    execution = run.base.execution
+    devices, execution = jax.devices(), run.base.execution
+    platform = devices[0].platform
+    if platform == "cpu" and _timed(run.base) and not execution.population:
+        runs = 1  # its devices share the cores, and the last of an odd number would have them for itself
+    most = stacked(run, model, examples, platform)
     return mesh.plan(len(devices), runs, run.batch_size, execution, fits, most)
+
+
+def _timed(base: config.Base) -> bool:
+    """Say whether seconds are counted: a run then has the machine for itself."""
+    return bool(base.train.seconds or base.train.target)
 
 
 def stacked(run: config.Run, model: models.Model, examples: int, platform: str) -> int:
@@ -214,11 +232,10 @@ def stacked(run: config.Run, model: models.Model, examples: int, platform: str) 
         platform: of the device: "cpu", or an accelerator's.
     """
     base = run.base
-    timed = base.train.seconds or base.train.target
     if (
         platform == "cpu"
         or _convolutional(model)
-        or timed
+        or _timed(base)
         or base.execution.deterministic_reduction
     ):
         return 1

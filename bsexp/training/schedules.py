@@ -7,7 +7,7 @@ also where the batch size changes while a run trains. An update at batch size B 
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -27,15 +27,15 @@ _LENGTHS = ("transition_begin", "warmup_steps", "transition_steps", "decay_steps
 
 
 @functools.cache
-def catalogue() -> dict[str, tuple[str, ...]]:
-    """List Optax's schedules with their keyword arguments."""
+def catalogue() -> dict[str, dict[str, Any]]:
+    """List Optax's schedules with their arguments and the defaults of these."""
     candidates = {
         name: inspect.signature(function)
         for name, function in vars(optax).items()
         if inspect.isfunction(function) and name not in _LEFT_OUT
     }
     return {
-        name: tuple(signature.parameters)
+        name: {key: each.default for key, each in signature.parameters.items()}
         for name, signature in candidates.items()
         if signature.return_annotation == optax.Schedule
     }
@@ -143,7 +143,7 @@ def _arguments(
     return given
 
 
-def _peak(taken: tuple[str, ...]) -> dict[str, float]:
+def _peak(taken: Collection[str]) -> dict[str, float]:
     if "peak_value" in taken:
         return {"peak_value": 1.0} | (
             {"init_value": 0.0} if "init_value" in taken else {}

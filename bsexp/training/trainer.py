@@ -84,7 +84,7 @@ class Trainer:
         recipe: what the runs share.
         place: mesh and data.
         engine: of the place.
-        compiling: seconds that first calls have taken: compilation, and what their dispatch takes.
+        first_calls: from when to when, by ``time.perf_counter``, each program was called first, and so compiled.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Trainer:
         self._settings = settings
         self._programs: dict[int, epoch.Chunk] = {}
         self._called: set[int | str] = set()
-        self.compiling = 0.0
+        self.first_calls: list[tuple[float, float]] = []
 
     def open_feed(self, seeds: Sequence[int], most: int) -> feed.Feed:
         """Open what gives the members their examples, of at most ``most`` updates at once."""
@@ -164,9 +164,9 @@ class Trainer:
 
     @contextlib.contextmanager
     def _first_call(self, program: int | str) -> Iterator[None]:
-        """Count the time of a program's first call, in which it is compiled."""
+        """Note the time of a program's first call, in which it is compiled."""
         began = time.perf_counter()
         yield
         if program not in self._called:
             self._called.add(program)
-            self.compiling += time.perf_counter() - began
+            self.first_calls.append((began, time.perf_counter()))

@@ -1,5 +1,7 @@
 """How an update's examples are divided."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -37,8 +39,8 @@ def test_every_example_lies_on_one_device_and_consecutive_ones_in_one_microbatch
         ((100, 0, 7, 1), "batch.ghost", "nearest that do: 5 and 10"),
         ((96, 32, 24, 1), "batch.ghost", "the microbatch of 32 examples"),
         ((64, 128, 0, 1), "batch.microbatch", "nearest that do: 64"),
-        ((100, 0, 0, 8), "batch.size", "nearest that can: 96 and 104"),
-        ((3, 0, 0, 8), "batch.size", "nearest that can: 8"),
+        ((100, 0, 0, 8), "batch.size", "nearest that do: 96 and 104"),
+        ((3, 0, 0, 8), "batch.size", "nearest that do: 8"),
         ((96, 0, 32, 2), "batch.ghost", "nearest that do: 24 and 48"),
     ],
 )
@@ -48,6 +50,49 @@ def test_parts_that_do_not_divide_are_refused_with_the_nearest_that_do(
     with pytest.raises(FieldError, match=said) as caught:
         division.divide(*arguments, ordered=False)
     assert caught.value.field == field
+
+
+ASKED = [
+    (400, 100, 10, 8, False),
+    (480, 120, 10, 16, False),
+    (1_000, 0, 300, 5, False),
+    (1_000, 0, 100, 3, False),
+    (250, 0, 50, 4, True),
+    (240, 60, 60, 8, False),
+    (96, 32, 24, 1, True),
+]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_is_said_to_be_nearest_works_and_nothing_nearer_does(asked):
+    *parts, devices, ordered = asked
+    place = {"batch.size": 0, "batch.microbatch": 1, "batch.ghost": 2}
+
+    def refused(parts):
+        try:
+            division.divide(*parts, devices, ordered=ordered)
+        except FieldError as error:
+            return error
+        return None
+
+    error = refused(parts)
+    at = place[error.field]
+    near = [int(each) for each in re.findall(r"\d+", str(error).partition("do: ")[2])]
+    assert near
+
+    def works(value):
+        return refused([*parts[:at], value, *parts[at + 1 :]]) is None
+
+    assert all(map(works, near))
+    low = max((each for each in near if each < parts[at]), default=0)
+    high = min((each for each in near if each > parts[at]), default=2 * parts[at])
+    between = {*range(low + 1, high)} - {parts[at]}
+    assert not any(map(works, between))
+
+
+def test_where_no_other_value_divides_that_is_said():
+    with pytest.raises(FieldError, match="no other does, with batch, parts and dev"):
+        division.divide(60_000, 6_000, 500, 7, ordered=False)
 
 
 def test_a_ghost_batch_of_several_shards_in_order_is_refused():

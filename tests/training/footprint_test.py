@@ -75,6 +75,13 @@ def test_where_it_does_not_fit_a_microbatch_that_does_is_named():
     assert f"config.batch.microbatch={found} would fit" in said
 
 
+def test_a_microbatch_that_the_devices_cannot_share_is_passed_over():
+    """Of 5 000 examples in ghost batches of 125 eight devices can share 1 000, and neither 2 500 nor 1 250."""
+    asked = subject(5_000, mesh.Layout(1, 8, 1), ghost=125)
+    needed = footprint.peak_bytes(asked)
+    assert footprint.fitting_microbatch(asked, needed - MIB) == 1_000
+
+
 def test_where_nothing_fits_it_says_so():
     said = footprint.out_of_memory(subject(ghost=1_024), 10 * MIB)
     assert "no microbatch that keeps the ghost batches fits" in said

@@ -43,9 +43,29 @@ def test_some_runs_have_a_device_for_themselves(alone):
     assert stacked(16, **alone) == 1
 
 
+def test_where_seconds_decide_a_cpu_trains_one_run_at_a_time():
+    """Its devices share the cores: beside another a run would come less far, and the last of three farther."""
+    model = models.build("F1", (28, 28, 1), 10, 0.9)
+
+    def population(**fields):
+        run = config.Run("group", 0, 16, config.Base(**fields))
+        return recipe.layout(run, 3, model, EXAMPLES).members
+
+    assert population() == 3
+    assert population(train=config.Train(seconds=4.0)) == 1
+    assert population(train=config.Train(target=0.9)) == 1
+    prescribed = config.Execution(population=2)
+    assert population(train=config.Train(seconds=4.0), execution=prescribed) == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "message"),
     [
+        (
+            {"train": config.Train(examples=1_198_081)},
+            "train.examples",
+            "is not reached: config.train.epochs=20 has 1,198,080 examples; raise it",
+        ),
         ({"train": config.Train(target=98)}, "train.target", "is a fraction"),
         (
             {"train": config.Train(stop_at_target=True)},

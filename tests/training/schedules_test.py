@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -54,12 +55,13 @@ def test_the_catalogue_is_what_optax_has():
         "cosine_onecycle_schedule",
         "linear_onecycle_schedule",
     }
-    assert found["cosine_decay_schedule"] == (
-        "init_value",
-        "decay_steps",
-        "alpha",
-        "exponent",
-    )
+    needed = inspect.Parameter.empty
+    assert found["cosine_decay_schedule"] == {
+        "init_value": needed,
+        "decay_steps": needed,
+        "alpha": 0.0,
+        "exponent": 1.0,
+    }
 
 
 @pytest.mark.parametrize("name", sorted(schedules.catalogue()))
