@@ -43,15 +43,15 @@ class Gradient:
 
     Attributes:
         model: the network.
-        counted: (function of parameters and inputs to logits, parameters, batch) -> the loss whose gradient counts, where
-            it looks at perturbed inputs; None: the mean cross-entropy.
+        counted: (forward pass, parameters, batch) -> the loss whose gradient counts, where it looks at perturbed inputs, and
+            the pass of the clean ones, see `perturbed`; None: the mean cross-entropy.
         division: of the batch. Where it is over several devices or shards in order, `find` is called inside the mesh's
             axis "data".
         rolled: whether several microbatches are a loop of the compiled program, not repeated code.
     """
 
     model: models.Model
-    counted: Callable[[Any, Pytree, Batch], jax.Array] | None
+    counted: Callable[[Any, Pytree, Batch], tuple[jax.Array, Any]] | None
     division: Division
     rolled: bool
 
@@ -92,19 +92,17 @@ class Gradient:
         """Return the loss of a shard whose gradient counts, and of its examples as they are: statistics, losses, accuracy."""
         ghost = Ghost(self.division.ghost_here, self._mean_of_a_ghost)
 
-        def trained(parameters: Pytree, inputs: jax.Array) -> tuple[jax.Array, Pytree]:
+        def forward(parameters: Pytree, inputs: jax.Array) -> tuple[jax.Array, Pytree]:
             return self.model.train(parameters, statistics, inputs, shard.keys, ghost)
 
-        def predict(parameters: Pytree, inputs: jax.Array) -> jax.Array:
-            return trained(parameters, inputs)[0]
-
-        logits, moved = trained(parameters, shard.inputs)
+        counted = None
+        if self.counted is None:
+            logits, moved = forward(parameters, shard.inputs)
+        else:
+            counted, (logits, moved) = self.counted(forward, parameters, shard)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, shard.labels)
         accuracy = (logits.argmax(axis=-1) == shard.labels).mean()
-        counted = losses.mean()
-        if self.counted is not None:
-            counted = self.counted(predict, parameters, shard)
-        return counted, (moved, losses, accuracy)
+        return losses.mean() if counted is None else counted, (moved, losses, accuracy)
 
     def _mean_of_a_ghost(self, value: jax.Array) -> jax.Array:
         return self.division.reduction.mean(value, self.division.shards_of_a_ghost)

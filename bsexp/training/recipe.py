@@ -285,17 +285,22 @@ def _proximal(robust: config.Robust) -> conservative.Proximal:
 
 def _counted(
     robust: config.Robust,
-) -> Callable[[perturbed.Predict, Any, gradient.Batch], jax.Array] | None:
+) -> (
+    Callable[
+        [perturbed.Forward, Any, gradient.Batch], tuple[jax.Array, perturbed.Passed]
+    ]
+    | None
+):
     """Return the loss of a batch whose gradient counts, or None where it is the cross-entropy alone."""
     if robust.adversarial:
-        return lambda predict, parameters, batch: perturbed.adversarial(
-            *(predict, parameters, batch.inputs, batch.labels),
+        return lambda forward, parameters, batch: perturbed.adversarial(
+            *(forward, parameters, batch.inputs, batch.labels),
             size=robust.adversarial,
             share=robust.adversarial_share,
         )
     if robust.stability:
-        return lambda predict, parameters, batch: perturbed.stable(
-            *(predict, parameters, batch.inputs, batch.labels, batch.keys),
+        return lambda forward, parameters, batch: perturbed.stable(
+            *(forward, parameters, batch.inputs, batch.labels, batch.keys),
             noise=robust.stability_noise,
             weight=robust.stability,
         )

@@ -49,8 +49,8 @@ class Recipe(NamedTuple):
         ascent: (parameters, gradient) -> where the gradient that counts is taken, for sharpness-aware minimisation;
             None: at the parameters.
         proximal: how far the optimizer goes on one batch.
-        counted: (function of parameters and inputs to logits, parameters, batch) -> the loss whose gradient counts, where
-            it looks at perturbed inputs; None: the mean cross-entropy.
+        counted: (forward pass, parameters, batch) -> the loss whose gradient counts, where it looks at perturbed inputs, and
+            the pass of the clean ones, see `perturbed`; None: the mean cross-entropy.
         augment: (inputs [b, ...], keys [b]) -> inputs as they are seen this time; None: as they are.
         rolled: whether repeated work is a loop of the compiled program, not repeated code.
     """
@@ -60,7 +60,7 @@ class Recipe(NamedTuple):
     factor: Callable[[jax.Array], jax.Array]
     ascent: Callable[[Pytree, Pytree], Pytree] | None
     proximal: conservative.Proximal
-    counted: Callable[[Any, Pytree, Batch], jax.Array] | None
+    counted: Callable[[Any, Pytree, Batch], tuple[jax.Array, Any]] | None
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None
     rolled: bool
 

@@ -96,7 +96,7 @@ def in_order(mnist):
     }
 
 
-def _ordered(mnist, layout, engine):
+def _ordered(mnist, layout, engine, **fields):
     """Train layers as wide as F1's: of narrow ones the compiler makes the same program however many shards lie on a device."""
     cohort = Cohort(
         mnist,
@@ -105,6 +105,7 @@ def _ordered(mnist, layout, engine):
         batch_size=640,
         batch=config.Batch(ghost=80),
         execution=execution(engine, deterministic_reduction=True),
+        **fields,
     )
     return cohort.run(10, 1), cohort.member()
 
@@ -125,6 +126,25 @@ def test_sums_in_a_fixed_order_give_the_same_bits_by_pmap(mnist, in_order):
     losses, state = _ordered(mnist, mesh.Layout(1, 4, 1), "pmap")
     np.testing.assert_array_equal(losses, in_order[1][0])
     jax.tree.map(np.testing.assert_array_equal, state, in_order[1][1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"robust": config.Robust(adversarial=0.1)},
+        {"robust": config.Robust(stability=0.1)},
+        {"optimizer": config.Optimizer("lamb", 0.01, sam_radius=0.05, clip_norm=0.5)},
+    ],
+    ids=["adversarial", "stability", "lamb, sam, clipped"],
+)
+def test_so_do_losses_on_perturbed_inputs_and_a_second_gradient(mnist, fields):
+    (losses, state), (expected, other) = (
+        _ordered(mnist, mesh.Layout(1, devices, 1), "jit", **fields)
+        for devices in (2, 1)
+    )
+    np.testing.assert_array_equal(losses, expected)
+    jax.tree.map(np.testing.assert_array_equal, state, other)
 
 
 @pytest.mark.parametrize(

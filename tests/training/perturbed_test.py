@@ -20,8 +20,8 @@ LABELS = jnp.array([0, 1, 0, 1, 1, 0])
 KEYS = jax.random.split(jax.random.key(0), 6)
 
 
-def predict(w, inputs):
-    return inputs @ w
+def forward(w, inputs):
+    return inputs @ w, "averages"
 
 
 def cross_entropy(w, inputs):
@@ -45,7 +45,7 @@ def test_adversarial_inputs_go_along_the_sign_of_the_known_gradient(share):
         return (1 - share) * cross_entropy(w, INPUTS) + share * cross_entropy(w, moved)
 
     def found(w):
-        return perturbed.adversarial(predict, w, INPUTS, LABELS, 0.2, share)
+        return perturbed.adversarial(forward, w, INPUTS, LABELS, 0.2, share)[0]
 
     np.testing.assert_allclose(found(W), expected(W), rtol=1e-6)
     # The gradient takes the moved inputs as given: none goes through the sign or through what led to it.
@@ -56,7 +56,7 @@ def test_adversarial_inputs_go_along_the_sign_of_the_known_gradient(share):
 def test_without_noise_the_stability_loss_adds_the_entropy_of_the_answer():
     p = jax.nn.softmax(INPUTS @ W)
     entropy = -(p * jnp.log(p)).sum(axis=1).mean()
-    found = perturbed.stable(predict, W, INPUTS, LABELS, KEYS, 0.0, 3.0)
+    found, _ = perturbed.stable(forward, W, INPUTS, LABELS, KEYS, 0.0, 3.0)
     np.testing.assert_allclose(found, cross_entropy(W, INPUTS) + 3 * entropy, rtol=1e-6)
 
 
@@ -64,12 +64,12 @@ def test_noise_adds_the_divergence_from_the_answer_as_it_is_and_depends_on_the_k
     def divergence(noise, order=(0, 1, 2, 3, 4, 5)):
         i = jnp.array(order)
         chosen = INPUTS[i], LABELS[i], KEYS[i]
-        return perturbed.stable(predict, W, *chosen, noise, 1.0)
+        return perturbed.stable(forward, W, *chosen, noise, 1.0)[0]
 
     still, shaken = divergence(0.0), divergence(0.5)
     assert shaken > still + 0.01  # a cross-entropy is least where the two agree
     np.testing.assert_allclose(divergence(0.5, (3, 0, 5, 1, 2, 4)), shaken, rtol=1e-6)
-    other = perturbed.stable(predict, W, INPUTS, LABELS, KEYS[::-1], 0.5, 1.0)
+    other, _ = perturbed.stable(forward, W, INPUTS, LABELS, KEYS[::-1], 0.5, 1.0)
     assert abs(other - shaken) > 1e-4
 
 
@@ -108,12 +108,20 @@ def test_training_takes_each_number_from_its_setting():
     found = built(conservative=1e-3, conservative_iterations=9).proximal
     assert found == (1e-3, 9)
     batch = types.SimpleNamespace(inputs=INPUTS, labels=LABELS, keys=KEYS)
-    moved = built(adversarial=0.2, adversarial_share=0.7).counted(predict, W, batch)
-    expected = perturbed.adversarial(predict, W, INPUTS, LABELS, 0.2, 0.7)
-    np.testing.assert_array_equal(moved, expected)
-    noisy = built(stability=3.0, stability_noise=0.5).counted(predict, W, batch)
-    expected = perturbed.stable(predict, W, INPUTS, LABELS, KEYS, 0.5, 3.0)
-    np.testing.assert_array_equal(noisy, expected)
+    asked = (
+        built(adversarial=0.2, adversarial_share=0.7),
+        built(stability=3.0, stability_noise=0.5),
+    )
+    known = (
+        perturbed.adversarial(forward, W, INPUTS, LABELS, 0.2, 0.7),
+        perturbed.stable(forward, W, INPUTS, LABELS, KEYS, 0.5, 3.0),
+    )
+    for one, (loss, (logits, averages)) in zip(asked, known, strict=True):
+        found, passed = one.counted(forward, W, batch)
+        np.testing.assert_array_equal(found, loss)
+        np.testing.assert_array_equal(passed[0], logits)
+        np.testing.assert_array_equal(logits, INPUTS @ W)
+        assert passed[1] == averages == "averages"
 
 
 def test_adversarial_and_stability_training_are_one_or_the_other():
