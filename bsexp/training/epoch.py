@@ -21,7 +21,7 @@ def make_chunk(
     """Make the program that runs steps ``first`` to ``last`` - 1 of an epoch, for every member.
 
     Its arguments are the states (donated: the caller's are gone) and seeds, spread over the members; ``own`` and
-    ``shared`` of a `feed.Portion`; and the two step numbers, numpy int32 scalars. It returns the states and their sums
+    ``shared`` of a `feed.Portion`; and the epoch and the two step numbers, numpy int32 scalars. It returns the states and their sums
     once more, since the sums inside the states are donated to the next call and could not be read after it.
 
     The loop has a traced length, so one compiled program serves every length, and the numbers are the same to the
@@ -30,12 +30,12 @@ def make_chunk(
     update = step.make(recipe, division)
 
     def augmented(
-        inputs: jax.Array, seed: jax.Array, number: jax.Array, positions: jax.Array
+        inputs: jax.Array, seed: jax.Array, number: jax.Array, places: jax.Array
     ) -> jax.Array:
         if recipe.augment is None:
             return inputs
-        keys = step.example_keys(seed, step.AUGMENTATION, number, positions)
-        image = inputs.shape[positions.ndim :]
+        keys = step.example_keys(seed, step.AUGMENTATION, number, places)
+        image = inputs.shape[places.ndim :]
         seen = recipe.augment(inputs.reshape(-1, *image), keys.ravel())
         return seen.reshape(inputs.shape)
 
@@ -44,6 +44,7 @@ def make_chunk(
         seed: jax.Array,
         own: Any,
         shared: Any,
+        number: jax.Array,
         first: jax.Array,
         last: jax.Array,
     ) -> tuple[step.State, step.Sums]:
@@ -54,7 +55,8 @@ def make_chunk(
 
         def body(i: jax.Array, state: step.State) -> step.State:
             inputs, wanted = source.find(own, shared, i, division)
-            inputs = augmented(inputs, seed, state.step, positions)
+            places = i * division.batch + positions
+            inputs = augmented(inputs, seed, number, places)
             keys = step.example_keys(seed, step.DROPOUT, state.step, positions)
             return update(state, gradient.Batch(inputs, wanted, keys))
 
@@ -66,7 +68,7 @@ def make_chunk(
         return state, jax.tree.map(jnp.copy, state.sums)
 
     return mesh_engine.program(
-        engine.by_member(chunk, shared=3),
+        engine.by_member(chunk, shared=4),
         spread=3 - source.divided,
         divided=int(source.divided),
         donate=True,

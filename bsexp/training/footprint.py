@@ -75,8 +75,8 @@ def peak_bytes(subject: Subject) -> int:
         lambda leaf: _shaped(leaf.dtype, layout.members, *leaf.shape),
         [jax.eval_shape(lambda: _state(subject)), _shaped(jnp.int32), portion],
     )
-    steps = _shaped(jnp.int32), _shaped(jnp.int32)
-    memory = program.lower(*spread, everywhere, *steps).compile().memory_analysis()
+    numbers = 3 * [_shaped(jnp.int32)]
+    memory = program.lower(*spread, everywhere, *numbers).compile().memory_analysis()
     next_portion = source.divided * sum(
         leaf.size * leaf.dtype.itemsize // (layout.population * layout.data)
         for leaf in jax.tree.leaves(spread[2])

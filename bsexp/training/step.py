@@ -96,14 +96,15 @@ def order_key(seed: jax.typing.ArrayLike) -> jax.Array:
 
 
 def example_keys(
-    seed: jax.Array, purpose: int, update: jax.Array, positions: jax.Array
+    seed: jax.Array, purpose: int, number: jax.Array, positions: jax.Array
 ) -> jax.Array:
-    """Return a random key for each example of an update, shaped as their positions in the batch.
+    """Return a random key for each example of an update, shaped as their positions.
 
-    They depend on (seed, purpose, update, position) alone, so that neither devices nor microbatches change what is
-    drawn. The purpose is DROPOUT or AUGMENTATION.
+    They depend on (seed, purpose, number, position) alone, so that neither devices nor microbatches change what is
+    drawn. For DROPOUT these are the update and the position in the batch; for AUGMENTATION the epoch and the place in
+    its order, so that an example looks the same at every batch size.
     """
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), purpose), update)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), purpose), number)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions.ravel())
     return keys.reshape(positions.shape)
 

@@ -124,7 +124,7 @@ class Trainer:
                 with self._first_call(updates.batch):
                     state, sums = program(
                         *(state, seeds, portion.own, portion.shared),
-                        *(np.int32(i), np.int32(i + stride)),
+                        *map(np.int32, (updates.epoch, i, i + stride)),
                     )
             fed.dispatched(sums)
         return state, sums
@@ -133,7 +133,8 @@ class Trainer:
         """Return the compiled program of consecutive updates as text; by engine jit."""
         portion = next(fed.portions(updates))
         lowered = self._program(updates.batch).lower(
-            *(state, seeds, portion.own, portion.shared), np.int32(0), np.int32(1)
+            *(state, seeds, portion.own, portion.shared),
+            *map(np.int32, (updates.epoch, 0, 1)),
         )
         return lowered.compile().as_text()
 

@@ -231,7 +231,7 @@ def test_sharpness_aware_minimisation_descends_by_the_gradient_from_the_whole_ba
 def test_dropout_and_augmentation_are_drawn_anew_at_every_update(
     mnist, name, augmentation, random
 ):
-    """The same batch at the same weights, as the first and as the second update."""
+    """The same batch at the same weights, as another update for dropout, for augmentation as one of another epoch."""
 
     def loss(number):
         cohort = Cohort(
@@ -239,7 +239,13 @@ def test_dropout_and_augmentation_are_drawn_anew_at_every_update(
         )
         start = cohort.member()._replace(step=np.int32(number))
         cohort.state = cohort.trainer.engine.spread([start])
-        sums = cohort.train(Updates(0, cohort.batch_size, 0, 1))
+        # Every epoch in the same order.
+        portion = next(cohort.feed.portions(Updates(0, cohort.batch_size, 0, 1)))
+        program = cohort.trainer._program(cohort.batch_size)
+        numbers = map(np.int32, (number, 0, 1))
+        _, sums = program(
+            cohort.state, cohort.placed, portion.own, portion.shared, *numbers
+        )
         return float(cohort.trainer.engine.read(sums)[0].loss)
 
     first = loss(0)
@@ -247,10 +253,44 @@ def test_dropout_and_augmentation_are_drawn_anew_at_every_update(
     assert (loss(1) != first) == random
 
 
-def test_an_examples_random_key_is_that_of_seed_purpose_update_and_position_alone():
-    def keys(seed, purpose, update, positions):
+@pytest.mark.parametrize("batch_size", [16, 32])
+def test_an_example_looks_the_same_at_every_batch_size(mnist, monkeypatch, batch_size):
+    """Of an epoch's first 64 examples the images that the network is given are those of one batch of 64."""
+
+    def seen(size):
+        cohort = Cohort(
+            mnist,
+            batch_size=size,
+            augmentation=config.Augmentation(rotation=20.0, shift=0.1),
+        )
+        images = []
+
+        def recorded(recipe, division):
+            del recipe, division
+
+            def update(state, batch):
+                jax.debug.callback(images.append, batch.inputs)
+                return state._replace(step=state.step + 1)
+
+            return update
+
+        with monkeypatch.context() as patch:
+            patch.setattr(step, "make", recorded)
+            for epoch in range(2):
+                cohort.train(Updates(epoch, size, 0, 64 // size))
+        jax.effects_barrier()
+        return np.concatenate([np.reshape(each, (-1, 28, 28)) for each in images])
+
+    expected = seen(64)
+    np.testing.assert_allclose(seen(batch_size), expected, atol=1e-6)
+    assert len(expected) == 128
+    assert abs(expected[:64] - expected[64:]).max() > 0.1
+
+
+def test_an_examples_random_key_is_that_of_seed_purpose_number_and_position_alone():
+    def keys(seed, purpose, number, positions):
         return jax.random.key_data(
-            step.example_keys(np.int32(seed), purpose, np.int32(update), positions)
+            step.example_keys(np.int32(seed), purpose, np.int32(number), positions)
         ).reshape(-1, 2)
 
     positions = np.arange(6)
