@@ -76,7 +76,7 @@ def _beside(study: Study, modes: Collection[str]) -> Iterator[str]:
         if len(means) > 1:
             low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)  # fmt: skip
             yield (
-                f"{describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {means[low]:.3g}, at {low:,}; "
+                f"Beside φ, {describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {means[low]:.3g}, at {low:,}; "
                 f"highest, {means[high]:.3g}, at {high:,}."
             )
 

@@ -76,7 +76,7 @@ def test_the_hessian_is_told_beside_which_need_not_follow_sharpness(swept):
             )
     assert list(batch_sizes.thresholds(folder.read(swept.path))) == [
         *plain,
-        "trace of the Hessian, batch norm: running averages: lowest, 1.5, at 256; highest, 3, at 16.",
+        "Beside φ, trace of the Hessian, batch norm: running averages: lowest, 1.5, at 256; highest, 3, at 16.",
     ]
 
 
