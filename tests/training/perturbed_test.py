@@ -90,6 +90,7 @@ def test_switched_off_training_is_plain_to_the_bit_and_switched_on_it_is_another
         assert abs(losses(mnist, **on) - plain).max() > 1e-3, on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("robust", REMEDIES)
 def test_on_four_devices_it_is_the_same_training(mnist, robust):
     """Batch norm is over the whole batch: an input's gradient comes from all devices."""
