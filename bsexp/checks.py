@@ -151,6 +151,7 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
                 "config.measure.along.probes=path: measures pairs, and no point along training has a partner"
             )
     errors += _check_hessian(study.measure)
+    errors += _check_groups(study.measure)
     path = study.measure.path
     if path.first >= path.last:
         errors.append(
@@ -202,12 +203,26 @@ def check_measurable(
                 )
 
 
+def _check_groups(measure: config.Measure) -> Iterator[str]:
+    """Refuse groups of one example in mode batch, from which batch norm takes all that it is told by."""
+    asked = {*measure.probes, *measure.along.probes}
+    alone = measure.flatness.sam_examples == 1
+    if "flatness" in asked and "batch" in measure.modes and alone:
+        yield "config.measure.flatness.sam_examples=1: in mode batch must be >= 2; or leave batch out of config.measure.modes"
+
+
 def _check_hessian(measure: config.Measure) -> Iterator[str]:
     chosen = measure.hessian
     if chosen.eigenvalues > chosen.lanczos_iterations:
         yield (
             f"config.measure.hessian.eigenvalues={chosen.eigenvalues}: must be at most "
             f"config.measure.hessian.lanczos_iterations={chosen.lanczos_iterations}"
+        )
+    fewest = config.FEWEST_TRACE_PROBES
+    if chosen.trace_tolerance and chosen.trace_probes <= fewest:
+        yield (
+            f"config.measure.hessian.trace_tolerance={chosen.trace_tolerance}: is looked at from {fewest} vectors on; "
+            f"config.measure.hessian.trace_probes={chosen.trace_probes} must be above"
         )
     if chosen.preconditioned and "batch" not in measure.modes:
         yield (

@@ -181,6 +181,8 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("first_seed", "2147483646", "config.first_seed=2147483646: with config.seeds=3 the last seed would be above 2,147,483,647"),
         ("reference.values", "{'XB': {}}", "config.reference.values=XB: unknown group"),
         ("measure.hessian.eigenvalues", "50", "config.measure.hessian.eigenvalues=50: must be at most config.measure.hessian.lanczos_iterations=40"),
+        ("measure.hessian.trace_tolerance", "0.05", "config.measure.hessian.trace_tolerance=0.05: is looked at from 20 vectors on; config.measure.hessian.trace_probes=8 must be above"),
+        ("measure", "{'probes': ('flatness',), 'flatness': {'sam_examples': 1}}", "config.measure.flatness.sam_examples=1: in mode batch must be >= 2; or leave batch out of config.measure.modes"),
         ("measure", "{'modes': ('running',), 'hessian': {'preconditioned': True}}", "config.measure.hessian.preconditioned=True: is measured in mode batch, which is not among config.measure.modes=('running',)"),
         ("reference.values", "{'SB': {'test_accuracy': (1" + 400 * "0" + ", 1)}}", "config.reference.values: must hold (mean, standard deviation)"),
         ("reference.values", "{'SB': {'test_accuracy': 0.98}}", "config.reference.values: must hold (mean, standard deviation)"),

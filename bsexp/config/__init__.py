@@ -6,6 +6,7 @@ turns settings into these frozen dataclasses; the rest of bsexp only ever sees t
 
 from bsexp.config.examples import Augmentation, Data
 from bsexp.config.measure import (
+    FEWEST_TRACE_PROBES,
     Along,
     Density,
     Flatness,
@@ -32,6 +33,7 @@ from bsexp.config.update import (
 
 __all__ = [
     "DECAY_ARGUMENTS",
+    "FEWEST_TRACE_PROBES",
     "MASK_ARGUMENTS",
     "Along",
     "Augmentation",

@@ -16,6 +16,9 @@ from bsexp.bounds import (
 )
 from bsexp.config.option import option
 
+# Of which a standard error is trusted, see `bsexp.curvature.estimate`.
+FEWEST_TRACE_PROBES = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class Sharpness:
@@ -75,7 +78,7 @@ class Hessian:
     )
     trace_tolerance: float = option(
         0.0,
-        "relative standard error of the trace at which to stop; 0 uses all vectors",
+        "relative standard error of the trace at which to stop, after 20 vectors at least; 0 uses all",
         check=not_negative,
     )
     eigenvalues: int = option(1, "largest eigenvalues to find", check=between(1, 1_000))

@@ -109,7 +109,8 @@ def worst_case(
         if math.isfinite(value) and value > level:
             u, level, gradient = tried, value, slope
         else:
-            length /= 4
+            # A first step that ended on the ball's edge would end there again.
+            length = (length if level > start else min(length, rho)) / 4
     if level > start:
         return Rise(level - start, start, status, done + 1, float(_norm(u)) / rho)
     status = status if status == "stationary" else "failed"

@@ -220,12 +220,15 @@ def _sharpness(curve: Curve) -> str:
     if found is None:
         return f"at no batch size significantly above that of {min(curve):,}"
     not_above = [size for size, p in _rises(curve) if p >= LEVEL and size > found]
+    untold = [size for size, p in _rises(curve) if math.isnan(p) and size > min(curve)]
     said = f"{found:,} is the smallest batch size significantly above {min(curve):,}"
     if not_above:
         verb = "is" if len(not_above) == 1 else "are"
         said += f"; of the larger ones {_listed(not_above)} {verb} not"
-    elif found < max(curve):
+    elif found < max(curve) and not untold:
         said += ", and all larger ones are"
+    if untold:
+        said += f"; of one seed, or of seeds without any spread, at {_listed(untold)}"
     low, high, factor = _steepest(curve)
     if not factor > 1:
         return said

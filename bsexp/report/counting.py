@@ -11,11 +11,9 @@ from bsexp.report.welch import LEVEL
 def corrected(found: Sequence[Row]) -> str:
     """Say how many tests are significant, by themselves and all together (Holm 1979, 10.2307/4615733); empty without any.
 
-    Those are left out that stalled searches leave open: of bounds from below there is nothing to test.
+    Which tests there are does not depend on how they come out.
     """
-    p_values = sorted(
-        row.p for row in found if not math.isnan(row.p) and not row.left_open
-    )
+    p_values = sorted(row.p for row in found if not math.isnan(row.p))
     tests = len(p_values)
     if not tests:
         return ""

@@ -34,6 +34,8 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
     points = {name: _along(runs) for name, runs in study.groups.items()}
     finished = bool(study.record.get("finished"))
     thresholds = list(batch_sizes.thresholds(study))
+    if thresholds and not finished:
+        thresholds.insert(0, "So far, with the study unfinished:")
     contrast = answer(study.comparison, groups, pairs, finished=finished)
     return {
         "schema": results.SCHEMA,

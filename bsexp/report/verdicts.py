@@ -188,7 +188,8 @@ def verdict(
         ours: finite values of SB and of LB, one a seed.
         paper: (mean, deviation) of SB and of LB.
         ratio_counts: whether the ratio of the means is looked at: for φ, not for accuracies.
-        stalled: how many searches of SB and of LB stalled, whose values are bounds from below.
+        stalled: how many searches of SB and of LB stalled, whose values are bounds from below. Of the group that is to be the
+            flatter one they are not tested.
     """
     if not all(ours):
         return NOT_RUN, math.nan
@@ -196,9 +197,10 @@ def verdict(
     p_value = math.nan
     if small != large:
         p_value = welch(*(ours if small > large else reversed(ours)))
+    if stalled[small > large]:  # how flat the flatter one is is not known
+        return UNKNOWN, math.nan
     if any(stalled):
-        flatter = stalled[small > large]
-        return (SAME if p_value < LEVEL and not flatter else UNKNOWN), p_value
+        return (SAME if p_value < LEVEL else UNKNOWN), p_value
     near = ratio_counts and _near(_ratio(*map(_mean, ours)), large / small)
     if p_value < LEVEL:
         return (BOTH if near else SAME), p_value
@@ -284,7 +286,7 @@ def _published(
 def _ways(cell: Cell, summary: Mapping[str, Any] | None) -> Iterator[_Way]:
     """Yield every way in which a pair was measured, in one group at least."""
     for mode, search, name in cell.ours:
-        ours = tuple(_values(summary, group, name) for group in GROUPS)
+        ours = tuple(_values(summary, group, name, search) for group in GROUPS)
         stalled = tuple(
             _stalled(summary, group, name) if search == PAPERS_SEARCH else 0
             for group in GROUPS
@@ -293,20 +295,22 @@ def _ways(cell: Cell, summary: Mapping[str, Any] | None) -> Iterator[_Way]:
             yield _Way(mode, search, ours, stalled)
 
 
-def _values(summary: Mapping[str, Any] | None, group: str, name: str) -> list[float]:
-    return [v for v in _by_seed(summary, group, name) if math.isfinite(v)]
+def _values(
+    summary: Mapping[str, Any] | None, group: str, name: str, search: str
+) -> list[float]:
+    """Return a group's values, one a seed; of the paper's search without a value 0, which is a bound from below as well."""
+    found = _by_seed(summary, group, name)
+    if search == PAPERS_SEARCH:
+        return [value if math.isfinite(value) else 0.0 for value in found]
+    return [value for value in found if math.isfinite(value)]
 
 
 def _stalled(summary: Mapping[str, Any] | None, group: str, name: str) -> int:
     """Count the seeds at which the paper's search found next to nothing of what the other one did."""
     best = _by_seed(summary, group, name.removesuffix(f"/{PAPERS_SEARCH}"))
     papers = _by_seed(summary, group, name)
-    # NOTE: a search without a finite value found nothing, as one that hardly left the point.
-    return sum(
-        not a >= STALLED * b
-        for a, b in zip(papers, best, strict=False)
-        if math.isfinite(b)
-    )
+    # NOTE: a search without a finite value found nothing, as one that hardly left the point; the other one may have as well.
+    return sum(not a >= STALLED * b for a, b in zip(papers, best, strict=False))
 
 
 def _by_seed(summary: Mapping[str, Any] | None, group: str, name: str) -> list[float]:

@@ -1,10 +1,14 @@
 """Checkpoints that are checked: Orbax writes them, a SHA-256 of every leaf tells whether they came back whole."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
 import logging
+import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,7 +71,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with _errors_of_the_system(self._folder):
+            self._manager.close()
 
     def save(self, step: int, state: Any) -> None:
         """Write the state in the background; a step that is there already is kept.
@@ -86,11 +91,13 @@ class Checkpoints:
             digests=ocp.args.JsonSave(_digests(jax.device_get(state))),
         )
         # Forced: one that was moved aside comes again after newer ones, which Orbax would leave out silently.
-        self._manager.save(step, args=arguments, force=True)
+        with _errors_of_the_system(self._folder):
+            self._manager.save(step, args=arguments, force=True)
 
     def wait(self) -> None:
         """Wait until what was saved is on disk; OSError when the disk is full."""
-        self._manager.wait_until_finished()
+        with _errors_of_the_system(self._folder):
+            self._manager.wait_until_finished()
 
     def restore(self, like: Any) -> Any | None:
         """Return the newest whole state, shaped as ``like``, or None where there is none."""
@@ -115,7 +122,8 @@ class Checkpoints:
         name = self._folder / str(step)
         _ignore_late_reads()
         try:
-            restored = self._manager.restore(step, args=arguments)
+            with _errors_of_the_system(name):
+                restored = self._manager.restore(step, args=arguments)
         except (
             Exception
         ) as error:  # each damage raises an error of another library's own
@@ -175,6 +183,19 @@ def _ignore_late_reads() -> None:
     logging.getLogger("asyncio").addFilter(
         lambda record: "exception was never retrieved" not in record.getMessage()
     )
+
+
+@contextlib.contextmanager
+def _errors_of_the_system(folder: Path) -> Iterator[None]:
+    """Raise as OSError what reading and writing the leaves, which Orbax leaves to TensorStore, says as a ValueError."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        found = re.search(r"os_error_code='(\d+)'", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(folder)) from error
 
 
 def _may_pass(error: Exception) -> bool:

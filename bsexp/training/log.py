@@ -23,6 +23,7 @@ class Portion(NamedTuple):
         size: examples in it, of one run.
         sums: `step.Sums` of every run, since the epoch began.
         held_out: name of a split -> the evaluation of every run, where the portion ends its epoch or the run.
+        began: when each run began, later by all that it has waited for a compiler until this was dispatched.
     """
 
     epoch: Epoch
@@ -30,6 +31,7 @@ class Portion(NamedTuple):
     size: int
     sums: Future[reading.Read]
     held_out: Future[reading.Read] | None
+    began: tuple[float, ...]
 
 
 class Log:
@@ -76,6 +78,11 @@ class Log:
         began = [self._began[i] for i in self._going_on(len(self._files))]
         return self._agreed(time.perf_counter() - min(began))
 
+    @property
+    def began(self) -> tuple[float, ...]:
+        """When each run began, as `Portion` has it."""
+        return tuple(self._began)
+
     def leave_out(self, compilations: Iterable[tuple[float, float]]) -> None:
         """Leave out times, up to now, in which a program was compiled and the devices waited for it: other runs find it ready."""
         for first, last in compilations:
@@ -109,7 +116,7 @@ class Log:
             held_out, moment = portion.held_out.result()
             for i in well:
                 named = {name: found[i] for name, found in held_out.items()}
-                seconds = self._agreed(moment - self._began[i])
+                seconds = self._agreed(moment - portion.began[i])
                 self._write(i, portion, seconds, {"train": train[i], **named})
 
     def _going_on(self, number: int) -> list[int]:

@@ -27,7 +27,7 @@ from bsexp.training.trainer import Trainer
 
 # How a run ended: with its last state, or with what was wrong with its loss.
 End = step.State | FloatingPointError
-STOPPING = "stops when the updates under way are done and saved; a second signal ends the program at once"
+STOPPING = "stops when the updates under way are done and saved; a second signal ends the program as soon as the devices are done"
 
 
 class MissingWeightsError(RuntimeError):
@@ -265,7 +265,8 @@ class _Session:
                 pending = trainer.evaluate(self._state)
             held_out = self._log.read(functools.partial(evaluation.read, pending))
         size = (last - first) * epoch.batch
-        self._log.read_previous(log.Portion(epoch, last, size, read, held_out))
+        began = self._log.began
+        self._log.read_previous(log.Portion(epoch, last, size, read, held_out, began))
 
     @contextlib.contextmanager
     def _compilation_left_out(self) -> Iterator[None]:

@@ -121,11 +121,12 @@ def _chain(
     decay = next((name for name in config.DECAY_ARGUMENTS if name in taken), None)
     if decay is None:
         # A penalty of nothing would read the parameters once more for each moment: 0.88 of the time of an update of F1 at
-        # B = 16 without. The state stays alike.
+        # B = 16 without. The state stays alike, also that of a mask.
+        nothing = optax.masked(optax.identity(), mask) if mask else optax.identity()
         before.append(
             optax.add_decayed_weights(weight_decay, mask)
             if optimizer.weight_decay
-            else optax.identity()
+            else nothing
         )
     else:
         arguments[decay] = weight_decay

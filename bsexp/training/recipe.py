@@ -1,5 +1,6 @@
 """From the configuration of a run to what trains it, shared by all runs of its shape."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -90,6 +91,8 @@ def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
     found: dict[str, str] = {}
     for check in (
         lambda: _check_mesh(base, size, examples),
+        lambda: _check_limit(base, size, examples, "steps"),
+        lambda: _check_limit(base, size, examples, "examples"),
         lambda: _check_metric(base, "monitor", base.train.patience),
         lambda: _check_metric(base, "target_metric", base.train.target),
         lambda: _check_target(base.train),
@@ -115,7 +118,6 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
             "train.epochs",
             f"{seen:,} examples would be seen, and a run counts up to {_MOST_EXAMPLES:,}",
         )
-    _check_limits(base.train, listed[-1])
     unreached = [each for each in base.batch.growth_epochs if each >= len(listed)]
     if unreached:
         raise bounds.FieldError(
@@ -126,14 +128,17 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
         divide(base, each, devices)
 
 
-def _check_limits(train: config.Train, last: timeline.Epoch) -> None:
-    ends = {"steps": (last.end, "updates"), "examples": (last.seen_after, "examples")}
-    for field, (end, unit) in ends.items():
-        if getattr(train, field) > end:
-            raise bounds.FieldError(
-                f"train.{field}",
-                f"is not reached: config.train.epochs={train.epochs} has {end:,} {unit}; raise it",
-            )
+def _check_limit(base: config.Base, size: int, examples: int, field: str) -> None:
+    """Check that the epochs have as many updates or examples as a limit; another limit may come first."""
+    alone = dataclasses.replace(base.train, steps=0, examples=0)
+    *_, last = timeline.timeline(base.batch, size, alone, examples)
+    end = {"steps": last.end, "examples": last.seen_after}[field]
+    if getattr(base.train, field) > end:
+        unit = {"steps": "updates", "examples": "examples"}[field]
+        raise bounds.FieldError(
+            f"train.{field}",
+            f"is not reached: config.train.epochs={base.train.epochs} has {end:,} {unit}; raise it",
+        )
 
 
 def _check_metric(base: config.Base, field: str, wanted: float) -> None:

@@ -63,6 +63,27 @@ def test_the_thresholds_are_where_the_rule_puts_them(swept):
     assert summary.summarise(swept.path)["answer"].endswith(" ".join(said))
 
 
+def test_sizes_that_cannot_be_tested_are_told_apart():
+    """A sweep that was interrupted in its second seed, small sizes first."""
+    three = [1.0, 1.1, 0.9]
+    large = {16: three, 256: [9.0, 10.0, 11.0], 4_000: [0.5]}
+    assert batch_sizes._sharpness(large) == (
+        "256 is the smallest batch size significantly above 16; of one seed, or of seeds without any spread, at 4,000; "
+        "the rise is steepest from 16 to 256, 1.8 times a doubling"
+    )
+    between = {16: three, 256: [9.0], 1_024: [9.0, 10.0, 11.0]}
+    assert "of seeds without any spread, at 256;" in batch_sizes._sharpness(between)
+
+
+def test_an_unfinished_sweep_is_called_so(swept):
+    said = summary.summarise(swept.path)["answer"]
+    assert "So far" not in said
+    swept.study(finished=None)
+    assert summary.summarise(swept.path)["answer"] == (
+        f"So far, with the study unfinished: {said}"
+    )
+
+
 def test_the_hessian_is_told_beside_which_need_not_follow_sharpness(swept):
     plain = list(batch_sizes.thresholds(folder.read(swept.path)))
     name = "hessian/trace/running"

@@ -101,6 +101,36 @@ def test_a_whole_checkpoint_that_the_machine_cannot_read_now_stays(
     assert not (folder.parent / "checkpoints-damaged").exists()
 
 
+def test_what_the_file_system_refuses_to_orbax_is_its_error_and_no_damage(
+    folder, monkeypatch
+):
+    """The leaves are read and written by TensorStore, whose errors are ValueErrors that hold the system's number."""
+    saved(folder, 1)
+
+    def refusing(number):
+        def refuse(*_, **__):
+            raise ValueError(
+                f"PERMISSION_DENIED: Failed to open [os_error_code='{number}']"
+            )
+
+        return refuse
+
+    with checkpoint.Checkpoints(folder) as checkpoints:
+        manager = checkpoints._manager
+        with monkeypatch.context() as patch:
+            patch.setattr(manager, "restore", refusing(errno.EACCES))
+            with pytest.raises(PermissionError, match="Permission denied"):
+                checkpoints.restore(state(0))
+            patch.setattr(manager, "wait_until_finished", refusing(errno.ENOSPC))
+            with pytest.raises(OSError, match="No space left on device"):
+                checkpoints.wait()
+        assert checkpoints.restore(state(0))["step"] == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(manager, "restore", refusing(errno.ENOENT))
+            assert checkpoints.restore(state(0)) is None
+    assert (folder.parent / "checkpoints-damaged").exists()
+
+
 def test_reads_that_go_on_after_orbax_gave_up_are_not_reported(
     folder, caplog, monkeypatch
 ):

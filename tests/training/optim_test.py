@@ -186,6 +186,16 @@ def test_without_weight_decay_the_penalty_is_left_out_and_the_numbers_stay():
     assert_close(*states)
 
 
+def test_the_state_of_a_run_that_does_not_decay_is_that_of_its_cohort_with_a_mask_too():
+    """It is trained by the program of one that decays, and its checkpoint is read without that one."""
+    decays = config.Optimizer("sgd", weight_decay=0.1, decay_mask="kernels")
+    without = dataclasses.replace(decays, weight_decay=0.0)
+    made = [
+        optim.build(each).init(START, optim.rates(each)) for each in (decays, without)
+    ]
+    assert jax.tree.structure(made[0]) == jax.tree.structure(made[1])
+
+
 @pytest.mark.parametrize("name", sorted(optim.catalogue()))
 def test_every_listed_optimizer_takes_its_rates_at_run_time(name):
     """One traced program; at a factor of zero nothing moves, and half the learning rate twice is the whole one."""

@@ -57,7 +57,10 @@ def test_the_seconds_of_a_row_end_when_its_epoch_is_evaluated(tmp_path):
     ready = held_out.result().moment
     time.sleep(0.3)
     epoch = timeline.Epoch(0, 10, 0, 0, 1, 1)
-    kept.read_previous(log.Portion(epoch, 1, 10, sums, held_out))
+    kept.read_previous(log.Portion(epoch, 1, 10, sums, held_out, kept.began))
+    # A later batch size is compiled before the row is read.
+    later = time.perf_counter()
+    kept.leave_out([(later - 0.2, later)])
     kept.read_previous(None)
     kept.close()
     (row,) = results.read_rows(file)

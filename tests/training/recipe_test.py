@@ -96,6 +96,12 @@ def test_what_would_have_no_effect_is_told(fields, field, message):
     assert message in found[field]
 
 
+def test_a_limit_that_another_one_comes_before_is_no_limit_that_epochs_do_not_reach():
+    train = config.Train(steps=10, examples=2_000)
+    base = dataclasses.replace(config.Base(), train=train)
+    assert recipe.errors(base, 256, EXAMPLES) == {}
+
+
 def test_a_loss_may_have_a_target_above_one():
     train = config.Train(target=1.5, target_metric="test_loss", stop_at_target=True)
     base = dataclasses.replace(config.Base(), train=train)
