@@ -1,6 +1,8 @@
 """A study: what is missing is computed, what is there is reused."""
 
+import dataclasses
 import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from rich.console import Console
 
 from bsexp import (
     config,
+    conversion,
     door,
     environment,
     items,
@@ -199,7 +202,9 @@ def lead(
     Raises:
         interruption.Interrupted: SIGINT or SIGTERM came; everything finished is saved.
         door.ConfigError: the folder, or what is in it, cannot be used.
+        bounds.FieldError: another process is about to train something else.
     """
+    processes.check_agreement(_fingerprint(plan))
     line = processes.Line()
     code = 1  # of an error
     try:
@@ -221,10 +226,19 @@ def follow(plan: door.Plan, name: str, folder: Path) -> int:
 
     Raises:
         interruption.Interrupted: SIGINT or SIGTERM came to one of the processes.
+        bounds.FieldError: another process is about to train something else.
     """
+    processes.check_agreement(_fingerprint(plan))
     place = workdir.Workdir(folder, plan, name, "")
     with progress.Progress(0.0, Console(quiet=True)) as unseen:
         return laboratory.Laboratory(plan, place, {}, unseen, processes.Line()).follow()
+
+
+def _fingerprint(plan: door.Plan) -> str:
+    """Write out what all processes must have alike: every field but where the data lie, and what these are."""
+    fields = conversion.leaves(items.as_json(dataclasses.asdict(plan.study)))
+    alike = {key: fields[key] for key in sorted(fields) if not key.endswith("data.dir")}
+    return json.dumps([alike, data_sets(plan)])
 
 
 def data_sets(plan: door.Plan) -> dict[str, dict[str, Any]]:

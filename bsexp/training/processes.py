@@ -121,6 +121,25 @@ def at_the_door() -> Iterator[None]:
             sys.exit(2)
 
 
+def check_agreement(said: str) -> None:
+    """Check that all processes say the same of what they are about to train; alone, do nothing.
+
+    Raises:
+        bounds.FieldError: in every process, where one says something else.
+    """
+    if jax.process_count() == 1:
+        return
+    with together():
+        found = _told_by_all("agreement", said)
+    others = [str(i) for i, each in enumerate(found) if each != found[0]]
+    if others:
+        raise bounds.FieldError(
+            "processes",
+            f"--processes: process 0 has another configuration, or other data of the same name, than {', '.join(others)}; "
+            "all need the same of both",
+        )
+
+
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """End this process at once where it fails among several, or another one is gone; alone, raise as ever.

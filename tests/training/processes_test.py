@@ -140,6 +140,20 @@ def test_where_one_process_cannot_begin_all_say_why_and_end(mnist_dir, tmp_path,
     assert [error.count("\n") for error in errors] == [1, 1]
 
 
+@pytest.mark.slow
+def test_processes_that_would_train_something_else_all_end_and_say_so(
+    mnist_dir, tmp_path
+):
+    """A field that enters no run's name, and yet decides what is dispatched: they would wait for each other for ever."""
+    other = ("--config.train.steps_per_dispatch=7",)
+    with started(mnist_dir, tmp_path, number=2, devices=1, last=other) as began:
+        codes, _, errors = finished(began)
+    assert codes == [2, 2], errors
+    for error in errors:
+        assert error.startswith("--processes: process 0 has another configuration")
+    assert not (tmp_path / "runs").exists()
+
+
 def _begun(program):
     """Start two processes of a Python program that is told the address of the first and the number of each."""
     place = address()
