@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,13 @@ def open_study(
     runs = tuple(_run(name, seed, sizes, bases) for seed in seeds for name in bases)
     _check_distinct(runs[: len(bases)])
     return Plan(study, runs)
+
+
+def fields(plan: Plan) -> str:
+    """Write out every field of a study but where its data lie, which may differ from one machine to another."""
+    found = conversion.leaves(dataclasses.asdict(plan.study))
+    alike = {key: found[key] for key in sorted(found) if not key.endswith("data.dir")}
+    return json.dumps(alike)
 
 
 def _without_effect(

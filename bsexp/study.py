@@ -1,6 +1,5 @@
 """A study: what is missing is computed, what is there is reused."""
 
-import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -11,7 +10,6 @@ from rich.console import Console
 
 from bsexp import (
     config,
-    conversion,
     door,
     environment,
     items,
@@ -236,9 +234,7 @@ def follow(plan: door.Plan, name: str, folder: Path) -> int:
 
 def _fingerprint(plan: door.Plan) -> str:
     """Write out what all processes must have alike: every field but where the data lie, and what these are."""
-    fields = conversion.leaves(items.as_json(dataclasses.asdict(plan.study)))
-    alike = {key: fields[key] for key in sorted(fields) if not key.endswith("data.dir")}
-    return json.dumps([alike, data_sets(plan)])
+    return f"{door.fields(plan)} {json.dumps(data_sets(plan))}"
 
 
 def data_sets(plan: door.Plan) -> dict[str, dict[str, Any]]:
