@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from bsexp import config, counts
+from bsexp.curvature import estimate
 
 
 def run(**changes):
@@ -97,3 +98,9 @@ def test_how_a_gradient_becomes_an_update_enters_the_hash():
         )
     }
     assert len(names) == 12
+
+
+def test_the_fewest_vectors_of_a_trace_are_those_from_which_the_estimate_looks():
+    """The configuration knows nothing of the estimate, and says in --help what it does."""
+    looks_from = estimate.LEAST_SAMPLES + estimate.RECENT
+    assert looks_from == config.FEWEST_TRACE_PROBES

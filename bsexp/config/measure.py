@@ -78,7 +78,7 @@ class Hessian:
     )
     trace_tolerance: float = option(
         0.0,
-        "relative standard error of the trace at which to stop, after 20 vectors at least; 0 uses all",
+        f"relative standard error of the trace at which to stop, after {FEWEST_TRACE_PROBES} vectors at least; 0 uses all",
         check=not_negative,
     )
     eigenvalues: int = option(1, "largest eigenvalues to find", check=between(1, 1_000))

@@ -21,8 +21,8 @@ def make_chunk(
     """Make the program that runs steps ``first`` to ``last`` - 1 of an epoch, for every member.
 
     Its arguments are the states (donated: the caller's are gone) and seeds, spread over the members; ``own`` and
-    ``shared`` of a `feed.Portion`; and the epoch and the two step numbers, numpy int32 scalars. It returns the states and their sums
-    once more, since the sums inside the states are donated to the next call and could not be read after it.
+    ``shared`` of a `feed.Portion`; and the epoch and the two step numbers, numpy int32 scalars. It returns the states
+    and their sums once more, since the sums inside the states are donated to the next call and could not be read after it.
 
     The loop has a traced length, so one compiled program serves every length, and the numbers are the same to the
     bit however an epoch is cut into calls. Where the recipe is not rolled a call is one update, ``first``.

@@ -20,7 +20,7 @@ class Reader:
         self._thread = ThreadPoolExecutor(1)
         self._last: Future[Read] | None = None
 
-    def read(self, wait: Callable[[], Any]) -> "Future[Read]":
+    def read(self, wait: Callable[[], Any]) -> Future[Read]:
         """Begin to read what ``wait`` returns, after what is being read: a device does one thing after the other."""
         self._last = self._thread.submit(lambda: Read(wait(), perf_counter()))
         return self._last

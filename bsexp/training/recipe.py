@@ -130,11 +130,14 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
 
 def _check_limit(base: config.Base, size: int, examples: int, field: str) -> None:
     """Check that the epochs have as many updates or examples as a limit; another limit may come first."""
+    asked = getattr(base.train, field)
+    if not asked:
+        return
     alone = dataclasses.replace(base.train, steps=0, examples=0)
     *_, last = timeline.timeline(base.batch, size, alone, examples)
-    end = {"steps": last.end, "examples": last.seen_after}[field]
-    if getattr(base.train, field) > end:
-        unit = {"steps": "updates", "examples": "examples"}[field]
+    ends = {"steps": (last.end, "updates"), "examples": (last.seen_after, "examples")}
+    end, unit = ends[field]
+    if asked > end:
         raise bounds.FieldError(
             f"train.{field}",
             f"is not reached: config.train.epochs={base.train.epochs} has {end:,} {unit}; raise it",

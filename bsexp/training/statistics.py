@@ -110,6 +110,7 @@ def _make_program(
         def of_ghost(images: jax.Array, places: jax.Array) -> Pytree:
             inputs = batches.scale(images)
             if augment is not None:
+                # As in an epoch that was not trained: there are no more epochs than updates.
                 keys = step.example_keys(seed, step.AUGMENTATION, state.step, places)
                 inputs = augment(inputs, keys)
             return model.observe(state.parameters, state.statistics, inputs)
