@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bsexp.report import noise_scale
 from bsexp.report.folder import Run, Study, number, section, values
 from bsexp.report.look import legend_below, looks, plain_ticks, styled, title
 from bsexp.report.measures import (
@@ -31,7 +33,7 @@ SPREAD = 100.0  # largest over smallest value from which on an axis is logarithm
 
 @styled
 def along_training(study: Study) -> Figure | None:
-    """Every measure against the epochs before it: a thin line per run, a thick one for the group's mean.
+    """Every measure against the epochs before it: a thin line per run, a thick one for the group's mean (of a noise scale: of all runs together).
 
     A panel per measure and batch-norm mode; None where nothing was measured along training.
     """
@@ -159,7 +161,7 @@ def _panel(panel: Axes, study: Study, measure: Measure) -> None:
             panel.plot(x, y, color=colour, linestyle=line, linewidth=0.7, alpha=0.5)
             shown += y
         panel.plot(
-            *_mean(curves),
+            *_centre(runs, measure, curves),
             color=colour,
             linestyle=line,
             linewidth=2,
@@ -185,6 +187,22 @@ def _curve(run: Run, name: str, scale: float) -> tuple[list[int], list[float]]:
     found = {epoch: values(run.along[epoch]) for epoch in sorted(run.along)}
     known = {epoch: each[name] for epoch, each in found.items() if name in each}
     return list(known), [scale * value for value in known.values()]
+
+
+def _centre(
+    runs: list[Run], measure: Measure, curves: list[tuple[list[int], list[float]]]
+) -> tuple[list[int], list[float]]:
+    """Return the group's line: the mean of its runs, of a noise scale the one of all runs together."""
+    if not measure.name.startswith(noise_scale.MEASURE):
+        return _mean(curves)
+    points: dict[int, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        for epoch, records in run.along.items():
+            if measure.name in values(records):
+                points.setdefault(epoch, []).append(records)
+    epochs = sorted(points)
+    found = [noise_scale.pooled(points[epoch], measure.name) for epoch in epochs]
+    return epochs, [value if math.isfinite(value) else math.nan for value in found]
 
 
 def _mean(

@@ -2,13 +2,14 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from bsexp import results
-from bsexp.report import along, batch_sizes, folder, invariance
+from bsexp.report import along, batch_sizes, folder, invariance, noise_scale
 from bsexp.report.answer import answer
 from bsexp.report.welch import welch
 
@@ -24,7 +25,8 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         ``{"mean", "std", "n", "values", "seeds"}`` and, where the source gives it, "paper". A pair "LB/SB" has
         ``ratio/<measure>`` = LB / SB and ``gap/<measure>`` = SB - LB (fractions), seed by seed;
         a gap also has "p_value", of the one-sided Welch test that SB is higher. std is the sample's
-        (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag.
+        (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag. A noise scale has
+        "pooled" as well, see `noise_scale.pooled`.
         A study that measures along training has "along" as well: group -> epochs before the point -> measures.
     """
     study = folder.read(workdir)
@@ -78,7 +80,7 @@ def statistics(values: list[tuple[int, float]]) -> dict[str, Any]:
 
 def _group(study: folder.Study, name: str) -> dict[str, Any]:
     runs, paper = study.groups[name], study.paper(name)
-    measured = _by_measure([(run.seed, run.values) for run in runs])
+    measured = _by_measure([(run.seed, run.values, run.measurements) for run in runs])
     summary: dict[str, Any] = {"batch_size": runs[0].batch_size, **measured}
     for measure, (mean, std) in paper.items():
         entry = summary.setdefault(measure, statistics([]))
@@ -91,7 +93,7 @@ def _along(runs: list[folder.Run]) -> dict[str, Any]:
     return {
         str(epoch): _by_measure(
             [
-                (run.seed, folder.values(run.along[epoch]))
+                (run.seed, folder.values(run.along[epoch]), run.along[epoch])
                 for run in runs
                 if epoch in run.along
             ]
@@ -100,15 +102,24 @@ def _along(runs: list[folder.Run]) -> dict[str, Any]:
     }
 
 
-def _by_measure(measured: list[tuple[int, dict[str, float]]]) -> dict[str, Any]:
-    """Summarise (seed, measures) of several runs, measure by measure."""
-    names = dict.fromkeys(name for _, values in measured for name in values)
+def _by_measure(
+    measured: list[tuple[int, Mapping[str, float], Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """Summarise (seed, measures, records that they are from) of several runs, measure by measure."""
+    names = dict.fromkeys(name for _, values, _ in measured for name in values)
     return {
-        name: statistics(
-            [(seed, values[name]) for seed, values in measured if name in values]
-        )
+        name: _of_measure(name, [each for each in measured if name in each[1]])
         for name in names
     }
+
+
+def _of_measure(
+    name: str, measured: list[tuple[int, Mapping[str, float], Mapping[str, Any]]]
+) -> dict[str, Any]:
+    entry = statistics([(seed, values[name]) for seed, values, _ in measured])
+    if name.startswith(noise_scale.MEASURE):
+        entry["pooled"] = noise_scale.pooled([point for *_, point in measured], name)
+    return entry
 
 
 def _pairs(study: folder.Study) -> dict[str, Any]:

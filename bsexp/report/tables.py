@@ -156,6 +156,8 @@ def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
     if entry is None:
         return Cell(ABSENT, "0", "")
     total = len(entry["values"])
+    if "pooled" in entry and total > 1:
+        return Cell(_pooled(scale * entry["pooled"]), f"{total} pooled", "")
     n = str(entry["n"]) if entry["n"] == total else f"{entry['n']} of {total}"
     paper = (
         quoted(*(scale * entry["paper"][key] for key in ("mean", "std")))
@@ -163,6 +165,12 @@ def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
         else ""
     )
     return Cell(spread(scale * entry["mean"], scale * entry["std"]), n, paper)
+
+
+def _pooled(value: float) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "\N{MINUS SIGN}∞"
+    return spread(value, math.nan)
 
 
 def _contrast(ratio: Mapping[str, Any] | None) -> str:

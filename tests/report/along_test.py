@@ -156,6 +156,30 @@ def test_a_seed_without_a_finite_value_leaves_no_mean_and_is_told(measured):
     np.testing.assert_array_equal(thick, [101.0, np.nan, 105.0])
 
 
+def test_the_line_of_a_noise_scale_is_that_of_all_seeds_together(measured):
+    for seed, (trace, squared) in enumerate([(10.0, 1.0), (20.0, -0.5)]):
+        place = measured.run("SB", seed)
+        points = results.points(place)
+        value = trace / squared if squared > 0 else math.inf
+        points[1]["noise_scale/running"] = {
+            "settings": {},
+            "values": {"noise_scale/simple/running": value},
+            "detail": {
+                "simple": {"trace_covariance": trace, "squared_gradient": squared}
+            },
+            "seconds": 1.0,
+        }
+        results.write_points(place, points)
+    study = folder.read(measured.path)
+    (panel,) = (
+        each
+        for each in along.along_training(study).axes
+        if "B_simple" in each.get_ylabel()
+    )
+    thick = next(x for x in panel.get_lines() if x.get_linewidth() == 2)
+    assert dict(zip(thick.get_xdata(), thick.get_ydata(), strict=True))[1] == 60.0
+
+
 def test_sharpness_stands_over_the_loss_of_the_same_point(measured):
     drawn = along.sharpness_and_loss(folder.read(measured.path))
     (panel,) = [each for each in drawn.axes if each.get_visible()]

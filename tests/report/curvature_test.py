@@ -1,10 +1,12 @@
 import io
+import math
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from bsexp import results
-from bsexp.report import curvature, page, summary
+from bsexp.report import curvature, page, summary, tables
 from bsexp.report.folder import read
 from bsexp.report.noise_scale import noise_scales
 
@@ -120,6 +122,49 @@ def test_noise_scales_stand_with_their_intervals_and_infinity_is_written(study):
     assert (float(rows[0].value), float(rows[0].low)) == (900.0, 500.0)
     assert rows[0].high == "∞"
     assert rows[0].sample == "64 examples in groups of 4"
+
+
+def with_noise_scales(study, group, estimates):
+    """Give each seed of a group a noise scale of these estimates of the trace and the squared gradient."""
+    for seed, (trace, squared) in enumerate(estimates):
+        file = study.run(group, seed) / "measurements.json"
+        content = results.read_json(file)
+        value = trace / squared if squared > 0 else math.inf
+        simple = {"trace_covariance": trace, "squared_gradient": squared}
+        content["measurements"]["noise_scale/running"] = {
+            "settings": {},
+            "values": {"noise_scale/simple/running": value},
+            "detail": {"simple": {"value": value, **simple}},
+            "seconds": 1.0,
+        }
+        results.write_json(file, content)
+
+
+@pytest.mark.parametrize(
+    ("estimates", "pooled", "cell"),
+    [
+        # The mean of the finite ones, 20, would be too low: it is 60 / 1.5.
+        ([(10.0, 1.0), (20.0, -0.5), (30.0, 1.0)], 40.0, "40.00"),
+        ([(10.0, 1.0), (20.0, -2.5), (30.0, 1.0)], math.inf, "∞"),
+        ([(-10.0, 1.0), (-20.0, -2.5), (-30.0, 1.0)], -math.inf, "\N{MINUS SIGN}∞"),
+    ],
+)
+def test_the_noise_scale_of_a_group_leaves_out_no_run(study, estimates, pooled, cell):
+    with_noise_scales(study, "LB", estimates)
+    found = summary.summarise(study.path)
+    assert found["groups"]["LB"]["noise_scale/simple/running"]["pooled"] == pooled
+    (row,) = [each for each in tables.rows(found) if "B_simple" in each.label]
+    assert (row.cells["LB"].value, row.cells["LB"].n) == (cell, "3 pooled")
+
+
+def test_a_noise_scale_without_its_estimates_is_not_pooled(study):
+    with_noise_scales(study, "LB", [(10.0, 1.0), (20.0, 1.0), (30.0, 1.0)])
+    file = study.run("LB", 0) / "measurements.json"
+    content = results.read_json(file)
+    content["measurements"]["noise_scale/running"]["detail"] = {}
+    results.write_json(file, content)
+    groups = summary.summarise(study.path)["groups"]
+    assert math.isnan(groups["LB"]["noise_scale/simple/running"]["pooled"])
 
 
 def test_the_page_holds_both_tables(study):
