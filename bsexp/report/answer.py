@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
+from bsexp.report.certainty import doubt
 from bsexp.report.measures import describe
 from bsexp.report.tables import times
 from bsexp.report.welch import LEVEL, welch, written
@@ -112,7 +113,7 @@ def _beside(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[
             for mode in MODES_IN_A_SENTENCE
         }
         known = [
-            f"{times(ratio)} ({mode})"
+            f"{times(ratio)} ({', '.join([mode, *_doubts(f'{kind}/{mode}', comparison, groups)])})"
             for mode, ratio in ratios.items()
             if math.isfinite(ratio)
         ]
@@ -123,6 +124,14 @@ def _beside(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[
     if told:
         pair = " / ".join(reversed(comparison))
         yield f"Other measures, {pair}: {'; '.join(told)}."
+
+
+def _doubts(
+    measure: str, comparison: tuple[str, str], groups: Mapping[str, Any]
+) -> Iterator[str]:
+    for name in comparison:
+        if found := doubt(groups[name][measure]):
+            yield f"{name} {found}"
 
 
 def _loss(comparison: tuple[str, str], groups: Mapping[str, Any]) -> Iterator[str]:

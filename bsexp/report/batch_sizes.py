@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bsexp.report.certainty import certainty, doubt
 from bsexp.report.folder import Study, section
 from bsexp.report.look import COLOURS, LINES, legend_below, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
@@ -75,10 +76,19 @@ def _beside(study: Study, modes: Collection[str]) -> Iterator[str]:
         means = {size: fmean(values) for size, values in curve.items()}
         if len(means) > 1:
             low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)  # fmt: skip
-            yield (
-                f"Beside φ, {describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {means[low]:.3g}, at {low:,}; "
-                f"highest, {means[high]:.3g}, at {high:,}."
+            lowest, highest = (
+                f"{means[size]:.3g}, at {size:,}{_doubt(study, size, in_mode(kind, mode), means[size])}"
+                for size in (low, high)
             )
+            yield (
+                f"Beside φ, {describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {lowest}; highest, {highest}."
+            )
+
+
+def _doubt(study: Study, size: int, measure: str, mean: float) -> str:
+    points = [run.measurements for run in study.runs if run.batch_size == size]
+    found = doubt({"mean": mean, **certainty(points, measure)})
+    return f" ({found})" if found else ""
 
 
 def largest_without_loss(curve: Curve) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 from bsexp import results
 from bsexp.report import along, batch_sizes, folder, invariance, noise_scale
 from bsexp.report.answer import answer
+from bsexp.report.certainty import certainty
 from bsexp.report.welch import welch
 
 RATIOS = ("target/", "sharpness/", "hessian/", "distance_from_start")
@@ -26,7 +27,7 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         ``ratio/<measure>`` = LB / SB and ``gap/<measure>`` = SB - LB (fractions), seed by seed;
         a gap also has "p_value", of the one-sided Welch test that SB is higher. std is the sample's
         (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag. A noise scale has
-        "pooled" as well, see `noise_scale.pooled`.
+        "pooled" as well, see `noise_scale.pooled`, and an estimate what it is worth, see `certainty`.
         A study that measures along training has "along" as well: group -> epochs before the point -> measures.
     """
     study = folder.read(workdir)
@@ -117,9 +118,10 @@ def _of_measure(
     name: str, measured: list[tuple[int, Mapping[str, float], Mapping[str, Any]]]
 ) -> dict[str, Any]:
     entry = statistics([(seed, values[name]) for seed, values, _ in measured])
+    points = [point for *_, point in measured]
     if name.startswith(noise_scale.MEASURE):
-        entry["pooled"] = noise_scale.pooled([point for *_, point in measured], name)
-    return entry
+        entry["pooled"] = noise_scale.pooled(points, name)
+    return {**entry, **certainty(points, name)}
 
 
 def _pairs(study: folder.Study) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bsexp.report.certainty import doubt
 from bsexp.report.measures import Measure, describe
 
 ABSENT = "\N{EN DASH}"
@@ -159,6 +160,7 @@ def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
     if "pooled" in entry and total > 1:
         return Cell(_pooled(scale * entry["pooled"]), f"{total} pooled", "")
     n = str(entry["n"]) if entry["n"] == total else f"{entry['n']} of {total}"
+    n = ", ".join(filter(None, [n, doubt(entry)]))
     paper = (
         quoted(*(scale * entry["paper"][key] for key in ("mean", "std")))
         if "paper" in entry
