@@ -1,6 +1,7 @@
 """How much memory a Hessian-vector product takes, read from the compiled programs, and the chunk size that fits."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ def peak_bytes(
         x: the point, or its shapes and dtypes.
         chunk: the largest chunk, or its shapes and dtypes; the other chunks of the data set come on top.
         vectors: k, vectors of a block.
-        kept: chunks whose linearisation is kept, see `operator.KEPT_BYTES`; 1 where none is.
+        kept: chunks whose linearisation is kept, see `operator.objective`; 1 where none is.
 
     Returns:
         Bytes on one device.
@@ -38,11 +39,18 @@ def peak_bytes(
 
 
 def chunk_size(
-    loss: operator.Loss, x: Pytree, data: Pytree, limit: int, *, vectors: int = 1
+    loss: operator.Loss,
+    x: Pytree,
+    data: Pytree,
+    limit: int,
+    *,
+    vectors: int = 1,
+    kept_bytes: int = operator.KEPT_BYTES,
 ) -> int:
     """Find the most examples of a chunk with which a block's product stays within a memory limit.
 
-    The memory of a program grows linearly with its examples: two compilations give the line.
+    The memory of a program grows linearly with its examples: two compilations give the line. The linearisations of all
+    chunks count where the operator keeps them: with ``kept_bytes=0``, here and there, less memory is enough.
 
     Args:
         loss: (x, batch) -> scalar.
@@ -50,23 +58,26 @@ def chunk_size(
         data: the whole data set, a pytree of arrays [N, ...]; it is on the device all the time.
         limit: bytes.
         vectors: k, vectors of a block.
+        kept_bytes: as given to `operator.objective`.
 
     Raises:
-        ValueError: one example does not fit.
+        ValueError: no chunk size fits.
     """
     total = jax.tree.leaves(data)[0].shape[0]
-    few, many = min(total, 8), min(total, 64)
-    small, large = (
-        peak_bytes(loss, x, _shapes(data, size), vectors) for size in (few, many)
-    )
-    slope = (large - small) / (many - few) if many > few else 0.0
-    fixed = small - slope * few + operator.bytes_of(data)
-    fitting = int((limit - fixed) / slope) if slope > 0 else total
-    if limit < fixed + slope:
-        raise ValueError(
-            f"limit={limit}: one example a chunk needs {int(fixed + slope)} bytes"
-        )
-    return min(fitting, total)
+    few, many = (_shapes(data, min(total, size)) for size in (8, 64))
+    one = _line(few, many, functools.partial(linearisation_bytes, loss, x))
+    rest = _line(few, many, lambda chunk: peak_bytes(loss, x, chunk, vectors, kept=0))
+
+    def needed(size: int) -> float:
+        chunks = -(-total // size)
+        kept = chunks if chunks * one(size) <= kept_bytes else 1
+        return operator.bytes_of(data) + kept * one(size) + rest(size)
+
+    for size in range(total, 0, -1):
+        if needed(size) <= limit:
+            return size
+    least = min(map(needed, range(1, total + 1)))
+    raise ValueError(f"limit={limit}: no chunk size needs less than {least:.0f} bytes")
 
 
 def linearisation_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> int:
@@ -106,6 +117,16 @@ def _chunk_bytes(loss: operator.Loss, x: Pytree, chunk: Pytree) -> tuple[int, in
         making.compile().memory_analysis().temp_size_in_bytes,
         applying.compile().memory_analysis().temp_size_in_bytes,
     )
+
+
+def _line(
+    few: Pytree, many: Pytree, count: Callable[[Pytree], int]
+) -> Callable[[int], float]:
+    """Return the line of a count against the number of examples, through two chunks."""
+    first, second = (jax.tree.leaves(chunk)[0].shape[0] for chunk in (few, many))
+    low, high = count(few), count(many)
+    slope = (high - low) / (second - first) if second > first else 0.0
+    return lambda size: low + slope * (size - first)
 
 
 def _shapes(data: Pytree, size: int) -> Pytree:

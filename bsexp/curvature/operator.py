@@ -31,8 +31,8 @@ class Objective:
         value: x -> f(x), summed over chunks in float64.
         value_and_gradient: x -> (f(x), gradient as a pytree like x).
         hessian: x -> the operator block -> H block, where a block is a pytree like x with a leading axis of k vectors.
-            The gradient is linearised once for all blocks where that takes at most KEPT_BYTES of memory, once for
-            each block where it does not.
+            The gradient is linearised once for all blocks where that takes little memory, see `objective`, once for each
+            block where it does not.
         examples: N.
     """
 
@@ -73,7 +73,11 @@ def split(data: Pytree, size: int) -> list[Pytree]:
 
 
 def objective(
-    loss: Loss, chunks: list[Pytree] | Spread, *, accumulation: str = "plain"
+    loss: Loss,
+    chunks: list[Pytree] | Spread,
+    *,
+    accumulation: str = "plain",
+    kept_bytes: int = KEPT_BYTES,
 ) -> Objective:
     """Make the mean loss over chunks, each weighted by its number of examples.
 
@@ -85,6 +89,7 @@ def objective(
         chunks: from `split`, or spread over devices by `mean.spread`; what of a batch is shared within it (batch
             statistics, say) is shared by the chunk.
         accumulation: how gradients and products are summed over chunks, one of `accumulation.ACCUMULATIONS`.
+        kept_bytes: up to which the linearised gradients of all chunks are kept from one product to the next.
 
     Raises:
         ValueError: ``chunks`` is empty, or ``accumulation`` is unknown; at x: a parameter is not finite.
@@ -99,18 +104,21 @@ def objective(
         return average.scalar_and_vector(_value_and_gradient, carried, x)
 
     def hessian(x: Pytree) -> Operator:
-        return linearised(average, Partial(gradient, carried), x)
+        return linearised(average, Partial(gradient, carried), x, kept_bytes=kept_bytes)
 
     return Objective(value, value_and_gradient, hessian, average.examples)
 
 
-def linearised(average: mean.Mean, field: Partial, x: Pytree) -> Operator:
+def linearised(
+    average: mean.Mean, field: Partial, x: Pytree, *, kept_bytes: int = KEPT_BYTES
+) -> Operator:
     """Make the operator block -> (mean over chunks of d field(y, x, chunk) / dy at y = x) block.
 
     Args:
         average: over the chunks.
         field: (y, x, chunk) -> a pytree like x, such as the gradient of a loss.
         x: the point.
+        kept_bytes: as in `objective`.
 
     Raises:
         ValueError: x holds a number that is not finite.
@@ -124,7 +132,7 @@ def linearised(average: mean.Mean, field: Partial, x: Pytree) -> Operator:
     kept = [
         at_point(chunk, field, local)
         for chunk in average.chunks
-        if size * len(average.chunks) <= KEPT_BYTES
+        if size * len(average.chunks) <= kept_bytes
     ]
 
     def product(vectors: Pytree) -> Pytree:

@@ -47,11 +47,25 @@ def test_the_chunk_size_is_the_largest_that_fits():
     whole = memory.peak_bytes(loss, X, DATA, 2)
     assert memory.chunk_size(loss, X, DATA, 2 * whole, vectors=2) == len(DATA)
     limit = rest + memory.peak_bytes(loss, X, DATA[:150], 2)
-    size = memory.chunk_size(loss, X, DATA, limit, vectors=2)
+    size = memory.chunk_size(loss, X, DATA, limit, vectors=2, kept_bytes=0)
     # The line through two small sizes misses what the compiler rounds up.
     assert 135 <= size <= 165
 
 
+def test_the_linearisations_that_an_operator_keeps_are_reckoned_with():
+    """Of two chunks it keeps two; each holds the weights as well, so that more and smaller chunks take more."""
+    half = DATA[:300]
+    kept, made = (
+        DATA.nbytes + memory.peak_bytes(loss, X, half, 2, kept=number)
+        for number in (2, 1)
+    )
+    assert 270 <= memory.chunk_size(loss, X, DATA, kept, vectors=2) <= 330
+    with pytest.raises(ValueError, match=f"limit={made}: no chunk size needs less"):
+        memory.chunk_size(loss, X, DATA, made, vectors=2)
+    size = memory.chunk_size(loss, X, DATA, made, vectors=2, kept_bytes=0)
+    assert 270 <= size <= 330
+
+
 def test_a_limit_below_one_example_is_refused():
-    with pytest.raises(ValueError, match="limit=1000: one example a chunk needs"):
+    with pytest.raises(ValueError, match="limit=1000: no chunk size needs less than"):
         memory.chunk_size(loss, X, DATA, 1_000)

@@ -74,15 +74,14 @@ def test_the_hessian_is_the_same_whether_its_linearisation_is_kept_or_made_anew(
     monkeypatch.setattr(mean.OneDevice, "run", staticmethod(counted))
     block = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), point(2))
 
-    def products():
+    def products(**options):
         made.clear()
-        found = operator.objective(loss, operator.split(data(), 10))
+        found = operator.objective(loss, operator.split(data(), 10), **options)
         product = found.hessian(point())
         return product(block), product(block), sum(made)
 
     *kept, kept_made = products()
-    monkeypatch.setattr(operator, "KEPT_BYTES", 0)
-    *anew, anew_made = products()
+    *anew, anew_made = products(kept_bytes=0)
     # Three chunks, linearised once or for each of two blocks; the first one's size is asked before.
     assert (kept_made, anew_made) == (1 + 3, 1 + 6)
     jax.tree.map(
