@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bsexp.data import folders
 from bsexp.data.preparation import writing
 
 KINDS = "uint8 [N, H, W] or [N, H, W, C], or float32 features [N, D]"
@@ -32,13 +31,6 @@ def prepare(name: str, file: Path, root: Path) -> Path:
     """
     splits = _read(file)
     content = _content(name, splits, hashlib.sha256(file.read_bytes()).hexdigest())
-    folder = writing.locate(content, root)
-    if folders.is_prepared(folder):
-        information = (folder / folders.INFO_FILE).read_text(encoding="utf-8")
-        if content.description not in information:
-            raise ValueError(
-                f"{folder} was made of another file; remove it, or choose another name"
-            )
     return writing.prepare(
         content, lambda split: zip(*splits[split], strict=True), root
     )
@@ -92,8 +84,9 @@ def _content(name: str, splits: Mapping[str, Split], digest: str) -> writing.Con
         dtype=images.dtype.type,
         num_classes=max(int(labels.max()) for _, labels in splits.values()) + 1,
         megabytes=sum(images.nbytes for images, _ in splits.values()) // 10**6 + 1,
-        description=f"Arrays of one's own. SHA-256 of their file: {digest}",
+        description="Arrays of one's own.",
         homepage="",
         license="",
         citation="",
+        origin=f"SHA-256 of their file: {digest}",
     )

@@ -35,6 +35,7 @@ class Content(NamedTuple):
         license: what the owner permits.
         citation: BibTeX.
         synthetic: whether it only has the shape of the data it is named after.
+        origin: what tells the files that it is made of from others, such as their SHA-256; empty where the name does.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Content(NamedTuple):
     license: str
     citation: str
     synthetic: bool = False
+    origin: str = ""
 
 
 def prepare(content: Content, examples: Callable[[str], Examples], root: Path) -> Path:
@@ -63,10 +65,15 @@ def prepare(content: Content, examples: Callable[[str], Examples], root: Path) -
 
     Raises:
         OSError: ``root`` cannot be written, or the disk is full; the message names the folder.
-        ValueError: the folder stands there without dataset_info.json; or as ``examples``.
+        ValueError: the folder stands there without dataset_info.json, or was made of other files; or as ``examples``.
     """
     folder = locate(content, root)
     if folders.is_prepared(folder):
+        information = (folder / folders.INFO_FILE).read_text(encoding="utf-8")
+        if content.origin not in information:
+            raise ValueError(
+                f"{folder} was made of another file; remove it, or choose another name"
+            )
         return folder
     # Asked again: another process may have renamed its folder into place meanwhile.
     if folder.exists() and not folders.is_prepared(folder):
@@ -118,7 +125,7 @@ def _info(content: Content, folder: str) -> tfds.core.DatasetInfo:
             data_dir=folder,
             module_name=__name__,
         ),
-        description=content.description,
+        description=f"{content.description} {content.origin}".strip(),
         features=_features(content),
         supervised_keys=("image", "label"),
         homepage=content.homepage,

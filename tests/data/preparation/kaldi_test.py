@@ -50,6 +50,17 @@ def test_arrays_are_written_in_their_order(exported, tmp_path, caplog):
     )
 
 
+def test_frames_of_other_files_are_told_apart(exported, tmp_path):
+    """As many frames of other numbers: the records' sizes are the same."""
+    folder = kaldi.prepare(tmp_path / "data", exported)
+    assert kaldi.prepare(tmp_path / "data", exported) == folder
+    np.savez(exported / "test.npz", features=-FEATURES[40:], labels=LABELS[40:])
+    with pytest.raises(ValueError, match="was made of another file"):
+        kaldi.prepare(tmp_path / "data", exported)
+    others = kaldi.prepare(tmp_path / "others", exported)
+    assert folders.digest(others) != folders.digest(folder)
+
+
 def binary_matrix(utterance, values):
     """Kaldi's binary float matrix: an int32 is preceded by its size."""
     rows, columns = values.shape
