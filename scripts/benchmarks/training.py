@@ -8,9 +8,12 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from benchmarks import cohorts, f1, images, timing, torch_training
 from jax.flatten_util import ravel_pytree
+from jax.sharding import NamedSharding, PartitionSpec
 
 from bsexp import config
 from bsexp.training import mesh
@@ -29,7 +32,7 @@ def rows() -> Iterator[dict[str, Any]]:
     """Time updates of F1 and C1 with Adam, of one run and of two side by side: on two virtual devices, or on an accelerator.
 
     The arithmetic limit is 6 B P floating-point operations, P the entries of the kernels (1.455 million): a forward
-    pass takes 2 B P, a backward pass twice that. Adam's traffic of memory is not in it.
+    pass takes 2 B P, a backward pass twice that. Adam's traffic of memory is not in it; Adam alone has rows of its own.
     """
     # Counted in a process of its own: with eight devices there, threads of all of them, each update takes longer.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
@@ -84,12 +87,54 @@ def _speed(size: int, matmul: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         "batch_size": size,
         **timing.spread("times_the_throughput", ratios),
     }
+    spent, own, ratios = timing.paired(side_by_side, _adam(base, steps))
+    yield {
+        "benchmark": "update of F1, Adam, against Adam alone",
+        "batch_size": size,
+        "cohort": TOGETHER,
+        "milliseconds_per_update": 1e3 * spent / steps / PAIR,
+        "milliseconds_of_adam": 1e3 * own / steps / PAIR,
+        **timing.spread("times_adam_alone", ratios),
+    }
     yield from _against_torch(
         base,
         size,
         steps,
         {IN_TURN: one_after_the_other, TOGETHER: side_by_side},
     )
+
+
+def _adam(base: config.Base, steps: int) -> Callable[[], Any]:
+    """Return a call of what Adam does in so many updates of two runs side by side, with gradients that are there."""
+    devices = min(PAIR, jax.device_count())
+    sharding = NamedSharding(
+        jax.make_mesh((devices,), ("runs",)), PartitionSpec("runs")
+    )
+    optimizer = optax.adam(base.optimizer.learning_rate)
+    shapes, _ = jax.eval_shape(f1.MODEL.init, jax.random.key(0))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((PAIR, *leaf.shape)), shapes)
+    parameters, gradients = (jax.device_put(zeros, sharding) for _ in range(2))
+    state = jax.jit(jax.vmap(optimizer.init), out_shardings=sharding)(parameters)
+
+    def several(parameters: Any, state: Any, gradients: Any) -> Any:
+        def update(carry: Any, factor: jax.Array) -> tuple[Any, None]:
+            parameters, state = carry
+            # Not the same in each update, or what Adam makes of them would be computed before.
+            given = jax.tree.map(lambda leaf: factor * leaf, gradients)
+            changes, state = optimizer.update(given, state)
+            return (optax.apply_updates(parameters, changes), state), None
+
+        return jax.lax.scan(update, (parameters, state), jnp.arange(1.0, steps + 1))[0]
+
+    program = jax.jit(jax.vmap(several), donate_argnums=(0, 1))
+    carry = parameters, state
+
+    def call() -> Any:
+        nonlocal carry
+        carry = program(*carry, gradients)
+        return carry
+
+    return call
 
 
 def _against_torch(
