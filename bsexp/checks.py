@@ -10,6 +10,7 @@ from bsexp.catalogue import Catalogue
 # Field -> those without which, at their defaults, it does nothing but give a run another name.
 GOVERNED = {
     "optimizer.sam_adaptive": ("optimizer.sam_radius",),
+    "optimizer.sam_examples": ("optimizer.sam_radius",),
     "optimizer.decay_mask": ("optimizer.weight_decay",),
     "robust.conservative_iterations": ("robust.conservative",),
     "robust.adversarial_share": ("robust.adversarial",),

@@ -18,7 +18,8 @@ largest eigenvalue, and the rise in SAM's ball and in the ball relative to |x|, 
   begins with the rate of SB; ADAM is kept here, so that the groups differ in the remedy alone;
 - growing: 240 examples, after 10 epochs 1 200, after 15 the large batch: at the batch size of SB for half of the way;
 - sam: radius 0.05, two gradients an update, the first that of the whole large batch. Foret et al. take one for each
-  accelerator's part, and find smaller parts better.
+  accelerator's part, and find smaller parts better: --config.groups.sam.optimizer.sam_examples=125, with
+  --config.groups.sam.batch.ghost=125.
 
     python -m bsexp.main --config=experiments/fixes.py          2 h on two CPU cores of 140 GFLOP/s together
     python -m bsexp.main --config=experiments/fixes.py:smoke    under a minute: does it run here?

@@ -341,6 +341,7 @@ def rated(*overrides):
         ("optimizer.sam_radius", "-1", "config.optimizer.sam_radius=-1: must be >= 0"),
         ("optimizer.sam_radius", "nan", "config.optimizer.sam_radius=nan: must be a finite number"),
         ("optimizer.sam_adaptive", "1", "config.optimizer.sam_adaptive=1: must be True or False, not int"),
+        ("optimizer.sam_examples", "-1", "config.optimizer.sam_examples=-1: must be >= 0"),
         ("optimizer", "{'name': 'sgd', 'arguments': {'nesterov': 'false'}}", "config.optimizer.arguments.nesterov=false: must be True or False"),
         ("optimizer.arguments.eps", "True", "config.optimizer.arguments.eps=True: must be a number"),
         ("schedule", "{'name': 'exponential_decay', 'arguments': {'decay_rate': 0.5, 'staircase': 'no'}}", "config.schedule.arguments.staircase=no: must be True or False"),
@@ -406,6 +407,7 @@ def test_a_network_that_no_group_trains_need_not_be_there():
     ("field", "value", "governor"),
     [
         ("optimizer.sam_adaptive", True, "optimizer.sam_radius"),
+        ("optimizer.sam_examples", 50, "optimizer.sam_radius"),
         ("optimizer.decay_mask", "kernels", "optimizer.weight_decay"),
         ("robust.conservative_iterations", 7, "robust.conservative"),
         ("robust.adversarial_share", 0.25, "robust.adversarial"),

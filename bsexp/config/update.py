@@ -123,11 +123,17 @@ class Optimizer:
     )
     sam_radius: float = option(
         0.0,
-        "rho of sharpness-aware minimisation, arXiv:2010.01412, by the gradient of the whole batch, at twice the cost of an update; 0: off",
+        "rho of sharpness-aware minimisation, arXiv:2010.01412, at twice the cost of an update; 0: off",
         check=not_negative,
     )
     sam_adaptive: bool = option(
         False, "whether rho is relative to |x|, elementwise, arXiv:2102.11600"
+    )
+    sam_examples: int = option(
+        0,
+        "consecutive examples of a batch that go uphill by their own gradient; they are its microbatches; 0: all go by that of the batch",
+        check=not_negative,
+        identity=IF_SET,
     )
 
 

@@ -117,6 +117,8 @@ def out_of_memory(subject: Subject, limit: int) -> str:
     if not limit:
         return f"{needed}; try a smaller config.batch.microbatch"
     known = f"{needed} and has {limit / 2**20:,.0f} MiB"
+    if subject.run.base.optimizer.sam_examples:
+        return f"{known}; config.optimizer.sam_examples is the microbatch: try more devices or a smaller one, which trains otherwise"
     microbatch = fitting_microbatch(subject, limit)
     if microbatch is not None:
         return f"{known}; config.batch.microbatch={microbatch} would fit"

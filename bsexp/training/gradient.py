@@ -45,6 +45,8 @@ class Gradient:
         model: the network.
         counted: (forward pass, parameters, batch) -> the loss whose gradient counts, where it looks at perturbed inputs, and
             the pass of the clean ones, see `perturbed`; None: the mean cross-entropy.
+        ascent: (parameters, gradient) -> where the gradient that counts is taken, by each microbatch's own; None: at the
+            parameters. The statistics, losses and accuracy are those at the parameters.
         division: of the batch. Where it is over several devices or shards in order, `find` is called inside the mesh's
             axis "data".
         rolled: whether several microbatches are a loop of the compiled program, not repeated code.
@@ -52,6 +54,7 @@ class Gradient:
 
     model: models.Model
     counted: Callable[[Any, Pytree, Batch], tuple[jax.Array, Any]] | None
+    ascent: Callable[[Pytree, Pytree], Pytree] | None
     division: Division
     rolled: bool
 
@@ -60,7 +63,13 @@ class Gradient:
 
         def found(i: int | jax.Array) -> Found:
             part = jax.tree.map(lambda leaf: leaf[i], batch)
-            return self._of_microbatch(parameters, statistics, part)
+            here = self._of_microbatch(parameters, statistics, part)
+            if self.ascent is None:
+                return here
+            plain = self.division.reduction.total(here.gradient)
+            above = self.ascent(parameters, plain)
+            uphill = self._of_microbatch(above, statistics, part)
+            return here._replace(gradient=uphill.gradient)
 
         number = self.division.microbatches
         mean = found(0) if number == 1 else _mean(found, number, rolled=self.rolled)

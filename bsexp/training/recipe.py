@@ -185,13 +185,24 @@ def divide(base: config.Base, size: int, devices: int) -> division.Division:
     Raises:
         bounds.FieldError: the parts do not divide each other.
     """
-    return division.divide(
-        size,
-        base.batch.microbatch,
-        base.batch.ghost,
-        devices,
-        ordered=base.execution.deterministic_reduction,
-    )
+    microbatch, alone = base.batch.microbatch, base.optimizer.sam_examples
+    if alone and microbatch not in (0, alone):
+        raise bounds.FieldError(
+            "batch.microbatch",
+            f"must be the {alone} of config.optimizer.sam_examples, or 0",
+        )
+    try:
+        return division.divide(
+            size,
+            alone or microbatch,
+            base.batch.ghost,
+            devices,
+            ordered=base.execution.deterministic_reduction,
+        )
+    except bounds.FieldError as error:
+        if alone and error.field == "batch.microbatch":
+            raise bounds.FieldError("optimizer.sam_examples", str(error)) from error
+        raise
 
 
 def layout(
@@ -273,6 +284,7 @@ def build(run: config.Run, model: models.Model, examples: int) -> step.Recipe:
             run.base.schedule, **_lengths(run.base, run.batch_size, examples)
         ),
         ascent=ascent if optimizer.sam_radius else None,
+        ascent_of_parts=optimizer.sam_examples > 0,
         proximal=_proximal(run.base.robust),
         counted=_counted(run.base.robust),
         augment=augmentation.make(run.base.augmentation),

@@ -48,6 +48,7 @@ class Recipe(NamedTuple):
         factor: examples seen -> factor on the learning rate.
         ascent: (parameters, gradient) -> where the gradient that counts is taken, for sharpness-aware minimisation;
             None: at the parameters.
+        ascent_of_parts: whether each microbatch goes uphill by its own gradient, not all by that of the batch.
         proximal: how far the optimizer goes on one batch.
         counted: (forward pass, parameters, batch) -> the loss whose gradient counts, where it looks at perturbed inputs, and
             the pass of the clean ones, see `perturbed`; None: the mean cross-entropy.
@@ -59,6 +60,7 @@ class Recipe(NamedTuple):
     optimizer: Any
     factor: Callable[[jax.Array], jax.Array]
     ascent: Callable[[Pytree, Pytree], Pytree] | None
+    ascent_of_parts: bool
     proximal: conservative.Proximal
     counted: Callable[[Any, Pytree, Batch], tuple[jax.Array, Any]] | None
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None
@@ -119,12 +121,14 @@ def make(recipe: Recipe, division: Division) -> Step:
         A function of the state and the batch to the next state. Where the division is over several devices or shards
         in order it is called inside the mesh's axis "data".
     """
-    compute = Gradient(recipe.model, recipe.counted, division, recipe.rolled)
+    of_parts = recipe.ascent if recipe.ascent_of_parts else None
+    compute = Gradient(recipe.model, recipe.counted, of_parts, division, recipe.rolled)
+    descent = recipe._replace(ascent=None) if of_parts else recipe
 
     def step(state: State, batch: Batch) -> State:
         found = compute.find(state.parameters, state.statistics, batch)
         update, optimizer_state = next_update(
-            recipe,
+            descent,
             state,
             lambda x: compute.find(x, state.statistics, batch).gradient,
             found.gradient,
@@ -153,7 +157,7 @@ def next_update(
     gradient_at: Callable[[Pytree], Pytree],
     gradient: Pytree,
 ) -> tuple[Pytree, Any]:
-    """Return what a run adds to its parameters, and the state of its optimizer, for any loss.
+    """Return what a run adds to its parameters, and the state of its optimizer, for any loss, that of one batch.
 
     Args:
         recipe: what trains the run.

@@ -224,6 +224,46 @@ def test_sharpness_aware_minimisation_descends_by_the_gradient_from_the_whole_ba
     assert abs(expected - (x - way)).max() > 1e-3
 
 
+@pytest.mark.parametrize(("engine", "devices"), [("jit", 1), ("jit", 2), ("pmap", 2)])
+def test_parts_of_a_batch_go_uphill_by_their_own_gradients_where_that_is_asked_for(
+    mnist, engine, devices
+):
+    """x - eta times the mean over parts of 16 of grad L_k(x + rho g_k / |g_k|), put together from steps of batches of 16."""
+    rate, radius, size = 0.1, 0.5, 16
+    parts = Cohort(mnist, batch_size=size, name="F1")
+    start = parts.member()
+    x, restore = ravel_pytree(start.parameters)
+
+    def moved(number, point):
+        parts.state = parts.trainer.engine.spread(
+            [start._replace(parameters=restore(point))]
+        )
+        parts.train(Updates(0, size, number, number + 1))
+        return ravel_pytree(parts.member().parameters)[0] - point
+
+    tops = [x - radius * way / np.linalg.norm(way) for way in (moved(k, x) for k in range(4))]  # fmt: skip
+    expected = x + np.mean([moved(k, top) for k, top in enumerate(tops)], axis=0)
+
+    def trained(**fields):
+        optimizer = config.Optimizer(
+            name="sgd", learning_rate=rate, sam_radius=radius, **fields
+        )
+        cohort = Cohort(
+            mnist,
+            mesh.Layout(1, devices, 1),
+            name="F1",
+            optimizer=optimizer,
+            batch=config.Batch(ghost=size),
+            execution=execution(engine),
+        )
+        cohort.run(1, 1)
+        return ravel_pytree(cohort.member().parameters)[0]
+
+    found = trained(sam_examples=size)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert abs(found - trained()).max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "augmentation", "random"),
     [("tiny", {}, True), ("F1", {}, False), ("F1", {"shift": 0.1}, True)],

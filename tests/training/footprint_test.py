@@ -87,3 +87,12 @@ def test_where_nothing_fits_it_says_so():
     assert "no microbatch that keeps the ghost batches fits" in said
     assert "10 MiB" in said
     assert footprint.fitting_microbatch(subject(), 10 * MIB) is None
+
+
+def test_where_sam_s_parts_are_the_microbatches_no_other_is_offered():
+    asked = subject(ghost=128)
+    optimizer = config.Optimizer(sam_radius=0.05, sam_examples=1_024)
+    base = dataclasses.replace(asked.run.base, optimizer=optimizer)
+    run = dataclasses.replace(asked.run, base=base)
+    said = footprint.out_of_memory(asked._replace(run=run), 10 * MIB)
+    assert "config.optimizer.sam_examples is the microbatch" in said
