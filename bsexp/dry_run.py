@@ -168,9 +168,10 @@ def _streaming(data: config.Data) -> str:
     """Say how the training examples of a run are read while it trains; empty where they are not."""
     if not data.streaming:
         return ""
-    readers = f"{data.workers} processes" if data.workers else "threads"
+    processes = f"{data.workers} processes for each seed that trains at the same time"
+    readers = processes if data.workers else "threads"
     return (
-        f"The training examples of {data.name} are streamed, read by {readers} while a run trains; "
+        f"The training examples of {data.name} are streamed, read by {readers}; "
         "where reading is slower than training it takes longer."
     )
 

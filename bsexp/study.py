@@ -94,6 +94,11 @@ def _augmentation_errors(base: config.Base) -> dict[str, str]:
             f"augmentation.{name}": f"{base.data.name} holds vectors, not images"
             for name in changed
         }
+    if settings.crop >= min(shape[:2]):
+        return {
+            "augmentation.crop": f"must be below the {min(shape[:2])} pixels of {base.data.name}'s shorter side: it is the width of the "
+            "frame of zeros, not that of the crop"
+        }
     if settings.shift and not any(augmentation.shift_limits(settings.shift, shape)):
         pixels = " x ".join(map(str, shape[:2]))
         return {

@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bsexp.data import folders, mnist
+from bsexp.data import folders, mnist, sources
 from bsexp.data.preparation import (
     arrays,
     catalogue,
@@ -49,7 +49,17 @@ def main(words: list[str]) -> int:
     name = folder.parent.name
     told = "was there already" if folder in before else "is ready"
     print(f"{name} {told} in {folder}: --config.data.name={name}")
+    print(_contents(sources.describe(name, asked.data_dir)))
     return 0
+
+
+def _contents(data: sources.Description) -> str:
+    kinds = {1: "features", 3: "height x width x channels"}
+    sizes = " x ".join(map(str, data.image_shape))
+    return (
+        f"{data.train_examples:,} training and {data.test_examples:,} test examples of {sizes} ({kinds[len(data.image_shape)]}), "
+        f"{data.num_classes:,} classes"
+    )
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

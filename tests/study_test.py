@@ -33,6 +33,8 @@ def test_each_group_is_measured_on_shares_of_its_own_training_set():
     [
         ("mnist", {"shift": 0.035}, "shift=0.035: is less than a pixel of mnist's 28 x 28"),
         ("mnist", {"shift": 0.0358}, None),
+        ("mnist", {"crop": 28}, "crop=28: must be below the 28 pixels of mnist's shorter side: it is the width of the frame of zeros, not that of the crop"),
+        ("mnist", {"crop": 27}, None),
         ("timit_like_50", {"shift": 0.5, "flip": True}, "flip=True: timit_like_50 holds vectors, not images"),
     ],
 )  # fmt: skip

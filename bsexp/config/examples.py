@@ -50,7 +50,7 @@ class Data:
     )
     workers: int = option(
         0,
-        "reading processes of the stream; 0: threads alone",
+        "reading processes of a stream, of which there is one for each seed that trains at the same time; 0: threads alone",
         unit="processes",
         check=between(0, 1_000),
         identity=False,

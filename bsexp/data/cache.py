@@ -63,7 +63,10 @@ def read(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def write(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write a cache file at once or not at all; where the folder cannot be written, go on without."""
+    """Write a cache file at once or not at all; where the folder cannot be written, go on without.
+
+    Those of earlier preparations of the same split, whose names differ in the hash, are removed.
+    """
     # The name is unique, since processes may start together, also on other machines.
     temporary = file.with_name(f"{file.stem}.{uuid.uuid4().hex}.partial")
     try:
@@ -72,6 +75,9 @@ def write(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
             with temporary.open("wb") as stream:
                 np.savez(stream, images=images, labels=labels)
             temporary.replace(file)
+            for earlier in file.parent.glob(f"{file.stem[:-8]}{'?' * 8}.npz"):
+                if earlier != file:
+                    earlier.unlink(missing_ok=True)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

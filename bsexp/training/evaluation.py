@@ -66,7 +66,8 @@ def _each(
 ) -> tuple[jax.Array, jax.Array]:
     logits = model.apply(parameters, statistics, batches.scale(images), mode)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses, logits.argmax(axis=-1) == labels
+    # The largest of numbers that are none is the first class.
+    return losses, (logits.argmax(axis=-1) == labels) & jnp.isfinite(losses)
 
 
 def dispatch(

@@ -105,3 +105,17 @@ def test_the_name_follows_a_data_set_that_was_prepared_anew(tmp_path):
     assert cache.locate(tmp_path, folder, "train") == first
     os.utime(folder / "dataset_info.json", ns=(1, 1))
     assert cache.locate(tmp_path, folder, "train") != first
+
+
+def test_the_file_of_an_earlier_preparation_is_removed_and_no_other(tmp_path):
+    folder = tmp_path / "stripes" / "1.0.0"
+    folder.mkdir(parents=True)
+    for name in ("dataset_info.json", "features.json"):
+        (folder / name).write_text("same")
+    first, test = (cache.locate(tmp_path, folder, split) for split in ("train", "test"))
+    for file in (first, test):
+        cache.write(file, IMAGES, LABELS)
+    os.utime(folder / "dataset_info.json", ns=(1, 1))
+    anew = cache.locate(tmp_path, folder, "train")
+    cache.write(anew, IMAGES, LABELS)
+    assert {*anew.parent.iterdir()} == {anew, test}

@@ -29,6 +29,17 @@ def test_loss_and_accuracy_are_exact_whatever_the_chunk_size(mnist, size):
     assert found.accuracy == int((logits.argmax(-1) == labels).sum()) / 301
 
 
+def test_logits_that_are_no_numbers_answer_nothing(mnist):
+    """The largest of them would be the first class, which a tenth of the images have."""
+    model = jobs.network()
+    parameters, statistics = model.init(jax.random.key(0))
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), parameters)
+    data = jnp.asarray(mnist.test.images[:200]), jnp.asarray(mnist.test.labels[:200])
+    forward = evaluation.make_forward(model, "running")
+    found = evaluation.dispatch(forward, broken, statistics, [data]).read()
+    assert (np.isnan(found.loss), found.accuracy) == (True, 0.0)
+
+
 def test_in_mode_batch_each_chunk_has_statistics_of_its_own(mnist):
     model = jobs.network()
     parameters, statistics = model.init(jax.random.key(0))

@@ -1,9 +1,13 @@
 """Original files from the web or from a folder: whole and verified, or not there."""
 
+import contextlib
+import fcntl
 import hashlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import requests
 
@@ -38,7 +42,7 @@ def fetch(remote: Remote, folder: Path) -> Path:
     """Download a file into ``folder``, unless it is there, and return its path.
 
     It gets its name when all of it is there and verified; until then it is called ``<name>.partial``, and the
-    next download writes over what a killed one left.
+    next download writes over what a killed one left. Of several processes one downloads, and the others wait for it.
 
     Raises:
         UnavailableError: the server does not answer, or serves less than, or other than the original.
@@ -49,14 +53,38 @@ def fetch(remote: Remote, folder: Path) -> Path:
         return file
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
-    logger.info("downloading %s", remote.url)
-    try:
-        _download(remote.url, partial)
-        _verify(partial, remote, f"what {remote.url} served")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _alone(partial) as stream:
+        # Another process may have finished it meanwhile.
+        if not file.exists() or _sha256(file) != remote.sha256:
+            logger.info("downloading %s", remote.url)
+            _download(remote.url, stream)
+            _verify(partial, remote, f"what {remote.url} served")
+            partial.replace(file)
     return file
+
+
+@contextlib.contextmanager
+def _alone(partial: Path) -> Iterator[BinaryIO]:
+    """Open an unfinished file, empty, when no other process writes it any more; nothing is left of it afterwards."""
+    while True:
+        # Not emptied before it is ours.
+        with partial.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if not _is(stream, partial):  # it was finished, or given up
+                continue
+            stream.truncate(0)
+            try:
+                yield stream
+            finally:
+                partial.unlink(missing_ok=True)
+            return
+
+
+def _is(stream: BinaryIO, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 def find(remote: Remote, folder: Path) -> Path:
@@ -72,14 +100,13 @@ def find(remote: Remote, folder: Path) -> Path:
     return file
 
 
-def _download(url: str, file: Path) -> None:
+def _download(url: str, file: BinaryIO) -> None:
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
             chunks = answer.iter_content(CHUNK)
-            with file.open("wb") as stream:
-                for chunk in chunks:
-                    stream.write(chunk)
+            file.writelines(chunks)
+            file.flush()
     except requests.RequestException as error:
         raise UnavailableError(f"cannot download {url} ({error})") from error
 

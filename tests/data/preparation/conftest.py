@@ -52,6 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if promised > len(content) and self.server.stalls:
             self.wfile.flush()
             self.server.released.wait(60)
+            self.wfile.write(self.server.rest)
 
     def log_message(self, *_):
         pass
@@ -64,6 +65,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.asked = {}, []
         self.stalls, self.released = False, threading.Event()
+        self.rest = b""
 
     def serve(self, name, content, promised=None):
         """Serve ``content`` and promise that many bytes; return the address."""

@@ -142,6 +142,10 @@ def test_labels_of_no_utterance_are_refused(tmp_path):
             "no utterance of split test",
         ),
         ({"features": FEATURES * np.inf, "labels": LABELS}, "features are not finite"),
+        (
+            {"features": FEATURES.astype(np.float64) * 1e300, "labels": LABELS},
+            "features are not finite",
+        ),
         ({"features": FEATURES}, "labels is not a file in the archive"),
     ],
 )

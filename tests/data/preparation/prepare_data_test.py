@@ -45,7 +45,10 @@ def test_a_data_set_is_prepared_once(prepare, data):
     code, said = prepare("cifar100")
     assert (code, said.out) == (
         0,
-        f"cifar100 is ready in {folder}: --config.data.name=cifar100\n",
+        (
+            f"cifar100 is ready in {folder}: --config.data.name=cifar100\n"
+            "30 training and 10 test examples of 32 x 32 x 3 (height x width x channels), 100 classes\n"
+        ),
     )
     assert sources.describe("cifar100", "").test_examples == 10
     code, said = prepare("cifar100")
@@ -167,6 +170,9 @@ def test_arrays_of_ones_own_are_prepared_once_and_not_taken_for_those_of_another
     write(labels)
     code, said = prepare("mine", f"--arrays={file}")
     assert (code, said.out.split(" in ")[0]) == (0, "mine is ready")
+    assert said.out.splitlines()[1] == (
+        "20 training and 10 test examples of 5 x 4 x 1 (height x width x channels), 3 classes"
+    )
     found = examples.load(config.Data(name="mine", dir=str(data)))
     assert (found.num_classes, found.train.image_shape) == (3, (5, 4, 1))
     np.testing.assert_array_equal(found.train.images[..., 0], images[:20])
@@ -187,7 +193,7 @@ def test_arrays_of_ones_own_are_prepared_once_and_not_taken_for_those_of_another
 
 GOOD = {
     "train_images": np.zeros((4, 3), np.float32),
-    "train_labels": np.zeros(4, np.int64),
+    "train_labels": np.array([0, 1, 0, 1]),
     "test_images": np.zeros((2, 3), np.float32),
     "test_labels": np.zeros(2, np.int64),
 }
@@ -202,6 +208,12 @@ GOOD = {
         ({"test_labels": np.zeros(2)}, "labels float64 [2]"),
         ({"train_labels": np.array([0, 1, -1, 0])}, "the smallest label is -1"),
         ({"train_images": np.full((4, 3), np.nan, np.float32)}, "images are not finite"),
+        ({"train_labels": np.array([1, 2, 3, 1])}, "split train: the training labels are 1, 2, 3; must be 0, 1 and so on, without a gap"),
+        ({"train_labels": np.array([0, 5, 3_000_000_000, 0])}, "the training labels are 0, 5, 3000000000; must be"),
+        ({"train_labels": np.zeros(4, np.int64)}, "the training labels are 0; must be"),
+        ({"test_labels": np.array([0, 2])}, "split test: label 2 has no training example"),
+        ({"train_images": np.zeros((4, 0), np.float32), "test_images": np.zeros((2, 0), np.float32)}, "split train: it is empty: images are float32 [4, 0]"),
+        ({"validation_images": np.zeros((2, 3), np.float32)}, "holds validation_images as well"),
     ],
 )  # fmt: skip
 def test_arrays_that_are_no_data_set_are_refused(

@@ -1,4 +1,6 @@
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -25,6 +27,30 @@ def test_a_download_that_was_damaged_since_is_done_again(server, tmp_path):
     wanted = remote.Remote(server.serve("a.gz", CONTENT), SHA256)
     remote.fetch(wanted, tmp_path).write_bytes(CONTENT[:-1])
     assert remote.fetch(wanted, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("first_is_given_up", [False, True])
+def test_of_two_downloads_at_once_the_second_waits(server, tmp_path, first_is_given_up):
+    """The first has half of the file while the second begins."""
+    server.stalls = True
+    half = server.serve("a.gz", CONTENT[:100_000], len(CONTENT))
+    wanted = remote.Remote(half, SHA256)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(remote.fetch, wanted, tmp_path)
+        while not (tmp_path / "a.gz.partial").exists():
+            time.sleep(0.01)
+        second = pool.submit(remote.fetch, wanted, tmp_path)
+        time.sleep(0.2)
+        assert server.asked == ["/a.gz"]
+        server.serve("a.gz", CONTENT)
+        server.rest = b"" if first_is_given_up else CONTENT[100_000:]
+        server.released.set()
+        assert second.result().read_bytes() == CONTENT
+        if first_is_given_up:
+            with pytest.raises(remote.UnavailableError):
+                first.result()
+    assert server.asked == ["/a.gz"] * (1 + first_is_given_up)
+    assert names(tmp_path) == ["a.gz"]
 
 
 @pytest.mark.parametrize(
