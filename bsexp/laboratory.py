@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from bsexp import config, door, items, progress, results, workdir, workshop
-from bsexp.data import examples, records
+from bsexp.data import examples, portions, records
 from bsexp.probes import task
 from bsexp.training import (
     footprint,
@@ -91,7 +91,7 @@ class Laboratory:
             for each in cohort:
                 self._folder.set_status(each, "interrupted", reason=str(error))
             raise
-        except records.DamagedError as error:
+        except (records.DamagedError, portions.WorkerError) as error:
             ends = [error] * len(cohort)
         except jax.errors.JaxRuntimeError as error:
             if not footprint.ran_out(error):

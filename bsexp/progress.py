@@ -25,11 +25,11 @@ class Progress:
         self._began = time.perf_counter()
         self._last_line = self._began
         self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TextColumn("{task.description}", markup=False),
             rich.progress.BarColumn(),
             rich.progress.TaskProgressColumn(),
             rich.progress.TextColumn(
-                "{task.fields[left]} left  {task.fields[numbers]}"
+                "{task.fields[left]} left  {task.fields[numbers]}", markup=False
             ),
             console=console,
             transient=True,
@@ -77,7 +77,9 @@ class Progress:
             self._last_line = now
             share = self._done / self._total
             line = f"{clock(now - self._began)} {share:4.0%} {left} left  {self._label}  {self._numbers}"
-            self._console.print(line.rstrip(), highlight=False, soft_wrap=True)
+            self._console.print(
+                line.rstrip(), markup=False, highlight=False, soft_wrap=True
+            )
 
     def _left(self) -> str:
         elapsed = time.perf_counter() - self._began

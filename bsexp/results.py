@@ -244,12 +244,27 @@ def points(folder: Path) -> dict[int | None, dict[str, dict[str, Any]]]:
     }
 
 
-def write_points(folder: Path, found: Mapping[int | None, Mapping[str, Any]]) -> None:
-    """Write a run's measurements, as `points` gives them."""
+def aside(folder: Path) -> list[dict[str, Any]]:
+    """Read the measurements that the study of now does not ask for: with "epoch" and "name", and as in `measurements`."""
+    file = folder / "measurements.json"
+    return read_json(file, "measurements").get("aside", []) if file.exists() else []
+
+
+def write_points(
+    folder: Path,
+    found: Mapping[int | None, Mapping[str, Any]],
+    others: list[dict[str, Any]] | None = None,
+) -> None:
+    """Write a run's measurements, as `points` gives them, and those `aside`; None: as they are."""
     along = {str(epoch): found[epoch] for epoch in sorted(found.keys() - {None})}
-    content = {"schema": SCHEMA, "measurements": found[None]}
+    parts = {"along": along, "aside": aside(folder) if others is None else others}
     write_json(
-        folder / "measurements.json", content | ({"along": along} if along else {})
+        folder / "measurements.json",
+        {
+            "schema": SCHEMA,
+            "measurements": found[None],
+            **{name: part for name, part in parts.items() if part},
+        },
     )
 
 

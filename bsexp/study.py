@@ -159,6 +159,7 @@ def run(
         asked = wanted(plan)
         data = data_sets(plan)
         place.check_data(data)
+        place.sort_out(asked)
         renewal.check(place, asked)
         for said in (*place.differences(), *renewal.renew(place, asked)):
             console.print(said, highlight=False, markup=False, soft_wrap=True)

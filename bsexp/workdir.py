@@ -172,14 +172,15 @@ class Workdir:
         runs = items.needed_runs(wanted)
         vain = {name for name, run in runs.items() if self._in_vain(run)}
         found = {
-            name: results.points(self.run_folder(run)) for name, run in runs.items()
+            name: [
+                (at, each["settings"]) for at, each in _records(self.run_folder(run))
+            ]
+            for name, run in runs.items()
         }
         ends = {name: self.end(run) for name, run in runs.items()}
 
         def has(item: items.Item) -> bool:
-            point = found[item.run.name].get(item.epoch, {})
-            known = point.get(item.task.name)
-            return known is not None and known["settings"] == item.settings
+            return (_place(item), item.settings) in found[item.run.name]
 
         return [
             item
@@ -188,6 +189,25 @@ class Workdir:
             and (item.epoch or 0) <= ends[item.run.name]
             and not vain & items.needed_runs([item]).keys()
         ]
+
+    def sort_out(self, wanted: list[items.Item]) -> None:
+        """Put those measurements aside that the study does not ask for, and bring back the ones that it does.
+
+        A report, and who loads the results, then see what was measured with the settings of study.json alone.
+        """
+        for run in {item.run.name: item.run for item in wanted}.values():
+            folder = self.run_folder(run)
+            asked = {_place(item): item.settings for item in wanted if item.run == run}
+            kept: dict[int | None, dict[str, Any]] = {None: {}}
+            others = []
+            for (epoch, name), record in _records(folder):
+                point = kept.setdefault(epoch, {})
+                if asked.get((epoch, name)) == record["settings"] and name not in point:
+                    point[name] = record
+                else:
+                    others.append({"epoch": epoch, "name": name, **record})
+            if others != results.aside(folder):
+                results.write_points(folder, {None: {}, **kept}, others)
 
     def _in_vain(self, run: config.Run) -> bool:
         """Say whether a run diverged, or the one with whose weights it begins before it came there."""
@@ -357,6 +377,32 @@ class Workdir:
         found = results.points(folder)
         found.setdefault(item.epoch, {})[item.task.name] = entry
         results.write_points(folder, found)
+
+
+def _place(item: items.Item) -> tuple[int | None, str]:
+    """Return where a measurement stands among those of its run: the epoch of its point, and its name."""
+    return item.epoch, item.task.name
+
+
+def _records(
+    folder: Path,
+) -> list[tuple[tuple[int | None, str], Mapping[str, Any]]]:
+    """List a run's measurements by where they stand, those first that its study asks for."""
+    points = results.points(folder)
+    shown = [
+        ((epoch, name), record)
+        for epoch, records in points.items()
+        for name, record in records.items()
+    ]
+    own = {"epoch", "name"}
+    others = [
+        (
+            (each["epoch"], each["name"]),
+            {key: value for key, value in each.items() if key not in own},
+        )
+        for each in results.aside(folder)
+    ]
+    return shown + others
 
 
 def _continued(

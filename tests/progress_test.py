@@ -40,6 +40,15 @@ def test_a_log_gets_one_line_every_ten_seconds_with_the_time_left(clock):
     ]
 
 
+def test_a_group_s_name_is_no_markup(clock):
+    console = log()
+    with progress.Progress(100, console) as shown:
+        shown.begin("train [/x] seed 0", 100)
+        clock.now = 11
+        shown.spent(10)
+    assert "train [/x] seed 0" in console.file.getvalue()
+
+
 def test_a_part_that_took_less_or_more_than_planned_counts_as_planned(clock):
     console = log()
     with progress.Progress(100, console) as shown:

@@ -80,6 +80,39 @@ def test_a_measurement_is_missing_until_it_was_recorded_with_the_same_settings(
     assert here.missing([other]) == [other]
 
 
+def test_what_another_configuration_measured_is_put_aside_and_comes_back_with_it(
+    tmp_path,
+):
+    here, (item, *_) = place(tmp_path), items.plan_items(plan(), at_the_end)
+    other = dataclasses.replace(item, settings={"examples": 6})
+    along = dataclasses.replace(item, epoch=3)
+    here.open(ENVIRONMENT)
+    here.open_run(item.run, ENVIRONMENT)
+    folder = here.run_folder(item.run)
+    for each in (item, along):
+        here.record(each, FOUND, 1.0)
+    both = results.points(folder)
+
+    def shown():
+        return {
+            (epoch, name): record["settings"]["examples"]
+            for epoch, records in results.points(folder).items()
+            for name, record in records.items()
+        }
+
+    here.sort_out([item, along])
+    assert (shown(), results.aside(folder)) == ({(None, "point"): 5, (3, "point"): 5}, [])  # fmt: skip
+    here.sort_out([other])
+    assert (shown(), len(results.aside(folder))) == ({}, 2)
+    assert here.missing([item, along, other]) == [other]
+    here.record(other, FOUND, 1.0)
+    assert shown() == {(None, "point"): 6}
+    here.sort_out([item, along])
+    assert results.points(folder) == both
+    assert [each["settings"] for each in results.aside(folder)] == [{"examples": 6}]
+    assert here.missing([item, along, other]) == []
+
+
 def test_a_folder_is_finished_only_for_the_study_that_finished_it(tmp_path):
     here = place(tmp_path)
     assert here.finished is None

@@ -1,10 +1,12 @@
 """What the reading threads and processes of a stream run. Knows nothing of JAX: a process that starts it takes the accelerator."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from multiprocessing import process
+from collections.abc import Iterator
+from multiprocessing import process, resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,10 @@ WAIT = 0.005  # seconds between two looks for the next epoch's order
 
 class ClosedError(RuntimeError):
     """The stream has been closed while a portion was read."""
+
+
+class WorkerError(RuntimeError):
+    """A reading process has ended that should not have."""
 
 
 class Orders:
@@ -114,14 +120,33 @@ class Portions:
         return found.images, found.labels
 
 
+# A Ctrl-C, or a cluster's SIGTERM, goes to all processes at once, but training first finishes what it is doing.
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stops_held() -> Iterator[None]:
+    """Hold back the signals that stop in a process that is started meanwhile, for `start_worker` to ignore them.
+
+    A worker begins with seconds of imports. Who starts it holds them back for its thread alone: they reach another one.
+    """
+    # Where it is started with a worker, it lets the signals through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(_index: int, _count: int) -> None:
     """Prepare a reading process: it ends when and only when the process that trains wants it to.
 
-    A Ctrl-C, or a cluster's SIGTERM, goes to all processes at once, but training first finishes what it is doing.
-    Where it is killed and can say nothing, the worker ends by itself.
+    Where that is killed and can say nothing, the worker ends by itself.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -83,6 +83,7 @@ class Stream:
 
         Raises:
             records.DamagedError: the records cannot be read.
+            portions.WorkerError: a reading process was killed.
             ValueError: the stream is closed.
         """
         if self._portions is None:
@@ -122,13 +123,26 @@ class Stream:
         """Copy the next examples into arrays of n images and n labels, which fills them."""
         filled = 0
         while filled < len(labels):
-            portion = self._rest or next(self._portions)
+            portion = self._rest or self._next()
             count = min(len(labels) - filled, len(portion[1]))
             here = slice(filled, filled + count)
             images[here], labels[here] = (array[:count] for array in portion)
             left = tuple(array[count:] for array in portion)
             self._rest = left if len(left[1]) else None
             filled += count
+
+    def _next(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self._workers:
+            return next(self._portions)
+        # Each process is started when its first portion is due.
+        with portions.stops_held():
+            try:
+                return next(self._portions)
+            except RuntimeError as error:
+                raise portions.WorkerError(
+                    f"a process that reads training examples has ended ({error}); was memory short? "
+                    "Fewer config.data.workers take less"
+                ) from error
 
     def _drain(self) -> None:
         """Take what stands ready, until every process has told that the stream is closed.

@@ -174,17 +174,30 @@ def test_damaged_records_are_told_from_every_reader(write_small, tmp_path, worke
         stream.take(1)
 
 
+def test_a_reading_process_that_was_killed_is_told(training):
+    with streaming.Stream(training, KEY, BATCH, workers=1) as stream:
+        stream.take(1)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        with pytest.raises(portions.WorkerError, match=r"has ended .*exit code -9"):
+            stream.take(10_000)
+
+
 PROGRAM = """
     import os, sys, time
     import jax
     from bsexp import config
     from bsexp.data import examples, streaming
+    import signal
     if __name__ == "__main__":
+        if sys.argv[2:] == ["stopped"]:  # as training does, which first finishes what it is doing
+            signal.signal(signal.SIGINT, lambda *_: None)
+            print("begun", flush=True)
         training = examples.Training(config.Data(dir=sys.argv[1]))
         with streaming.Stream(training, jax.random.key(0), 8, workers=2) as stream:
             stream.take(250)  # two portions: both processes have begun
             print("ready", flush=True)
-            time.sleep(60 if sys.argv[2:] else 0)
+            time.sleep(60 if sys.argv[2:] == ["wait"] else 0)
             stream.take(1)
 """
 
@@ -227,6 +240,23 @@ def test_workers_outlive_a_ctrl_c_and_end_with_a_killed_program(program, setting
     assert psutil.STATUS_ZOMBIE not in states
     psutil.wait_procs(workers, timeout=120)
     assert not any(worker.is_running() for worker in workers)
+
+
+@pytest.mark.slow
+def test_a_ctrl_c_while_workers_start_does_not_end_them(program, settings):
+    command, options = program
+    with subprocess.Popen(
+        [*command, settings.dir, "stopped"], start_new_session=True, **options
+    ) as started:
+        assert started.stdout.readline() == "begun\n"
+        said = []
+        reader = threading.Thread(target=lambda: said.append(started.stdout.readline()))
+        reader.start()
+        while reader.is_alive():
+            os.killpg(started.pid, signal.SIGINT)
+            time.sleep(0.02)
+        out, errors = started.communicate()
+    assert (started.returncode, said, out, errors) == (0, ["ready\n"], "", "")
 
 
 def test_nothing_is_taken_from_a_closed_stream(training):
