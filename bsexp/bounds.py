@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+LEAST_RATE = 1e-37  # float32 loses digits below 1.2e-38
 Check = Callable[[Any], str]
 
 
@@ -22,6 +23,13 @@ class FieldError(ValueError):
 def positive(value: float) -> str:
     """Return "" for a number above zero."""
     return "" if value > 0 else "must be > 0"
+
+
+def a_rate(value: float) -> str:
+    """Return "" for a number above zero that float32 holds with all its digits."""
+    if value > 0 and not LEAST_RATE <= value <= 1 / LEAST_RATE:
+        return f"must be {LEAST_RATE:g} to {1 / LEAST_RATE:g}, for float32"
+    return positive(value)
 
 
 def not_negative(value: float) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shlex
 import textwrap
+import traceback
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -165,12 +166,20 @@ def load_settings(experiment: Path, argument: str) -> Mapping[str, Any]:
         specification.loader.exec_module(module)
         settings = module.get_config(argument)
     except (Exception, SystemExit) as error:  # whatever a user's file raises is told
-        raise door.ConfigError([f"{shown}: {type(error).__name__}: {error}"]) from error
+        said = f"{type(error).__name__}: {error}{_line(error, experiment)}"
+        raise door.ConfigError([f"{shown}: {said}"]) from error
     if not hasattr(settings, "to_dict"):
         raise door.ConfigError(
             [f"{shown}: get_config must return an ml_collections.ConfigDict"]
         )
     return settings.to_dict()
+
+
+def _line(error: BaseException, experiment: Path) -> str:
+    """Say in which line of the experiment's file an error was raised; empty where it says so itself, or was raised elsewhere."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [each.lineno for each in frames if each.filename == str(experiment)]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def start_jax() -> None:

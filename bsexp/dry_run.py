@@ -53,12 +53,12 @@ class Lack(NamedTuple):
 
     Attributes:
         missing: measurements.
-        untrained: names of the runs that must be trained for them.
+        untrained: names of the runs that must be trained for them, with the fraction of their training that is left.
         diverged: names of the runs that came to no end and lack nothing.
     """
 
     missing: list[items.Item]
-    untrained: set[str]
+    untrained: dict[str, float]
     diverged: set[str]
 
 
@@ -76,6 +76,9 @@ def show(plan: door.Plan, folder: Path, console: Console) -> None:
 
 def _lacking(plan: door.Plan, folder: Path) -> Lack:
     wanted = study.wanted(plan)
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise door.ConfigError([f"--workdir={folder}: {there} is not a folder"])
     try:
         place = workdir.Workdir(folder, plan, "", "")
         place.check_data(study.data_sets(plan))
@@ -83,11 +86,22 @@ def _lacking(plan: door.Plan, folder: Path) -> Lack:
         missing = [*place.missing(wanted), *torn]
         missing += [item for item in wanted if item.run.name in lost]
         needed = {} if plan.study.run else items.needed_runs(missing)
-        untrained = {name for name, run in needed.items() if math.isinf(place.end(run))}
+        untrained = {
+            name: _left(place, run)
+            for name, run in needed.items()
+            if math.isinf(place.end(run))
+        }
         diverged = {run.name for run in plan.runs if place.status(run).get("diverged")}
     except (OSError, results.BrokenFileError, workdir.FolderError) as error:
         raise door.ConfigError([str(error)]) from error
-    return Lack(missing, untrained | (lost & needed.keys()), diverged)
+    anew = dict.fromkeys(lost & needed.keys(), 1.0)
+    return Lack(missing, untrained | anew, diverged)
+
+
+def _left(place: workdir.Workdir, run: config.Run) -> float:
+    """Return how much of a run's training its folder lacks, as a fraction."""
+    whole = workshop.whole_work(run)
+    return workshop.training_work(place, run) / whole if whole else 0.0
 
 
 def _costs(plan: door.Plan) -> dict[str, Cost]:
@@ -112,6 +126,8 @@ def _seconds(
         training = measuring = 0.0
         if run.name in lack.untrained:
             training = costs[run.name].flops / rate(found, network, run.batch_size)
+            training = min(training, run.base.train.seconds or math.inf)
+            training *= lack.untrained[run.name]
         if flops[run.name]:
             measuring = flops[run.name] / rate(found, network)
         seconds[run.name] = training, measuring

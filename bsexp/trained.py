@@ -49,7 +49,12 @@ def load(run: str | os.PathLike) -> Trained:
     )
     folder = Path(run)
     state = workshop.newest_state(described, folder)
-    last = results.read_rows(folder / results.CURVES)[-1]["step"]
+    rows = results.read_rows(folder / results.CURVES)
+    if not rows:
+        raise results.BrokenFileError(
+            f"{folder / results.CURVES} has no rows, so that its last step is not known; the command that trained it computes it again"
+        )
+    last = rows[-1]["step"]
     if state is None or state.step != last:
         raise results.BrokenFileError(
             f"{folder} has no whole checkpoint of its last step, {last}; the command that trained it computes it again"

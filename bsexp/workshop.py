@@ -224,5 +224,10 @@ def training_work(place: workdir.Workdir, run: config.Run) -> float:
         return 0.0
     rows = results.read_rows(folder / results.CURVES)
     seen = rows[-1]["examples"] if rows else 0
+    return max(whole_work(run) - TRAINING * seen, 0.0)
+
+
+def whole_work(run: config.Run) -> float:
+    """Return what training a run takes from its start, in forward passes of one example."""
     found = examples.training_examples(run.base.data)
-    return TRAINING * max(recipe.epochs(run, found)[-1].seen_after - seen, 0)
+    return TRAINING * recipe.epochs(run, found)[-1].seen_after

@@ -95,6 +95,40 @@ def test_what_is_there_costs_nothing_and_what_must_be_trained_again_costs_all(
     assert "About" not in said
 
 
+def test_of_a_run_that_was_stopped_the_rest_counts_and_seconds_are_a_limit(
+    plan, tmp_path
+):
+    """A quarter of the 40 epochs is done, of 400 examples each."""
+    small, large = plan.runs
+    place = workdir.Workdir(tmp_path, plan, "name", "command")
+    place.open({})
+    place.open_run(small, {})
+    row = {"epoch": 5, "step": 200, "examples": small.base.train.epochs * 100}
+    results.write_rows(place.run_folder(small) / results.CURVES, [row])
+    rows, _ = shown(plan, tmp_path)
+    whole = times(small)[0]
+    assert [row[-2] for row in rows] == [
+        progress.clock(0.75 * whole),
+        progress.clock(times(large)[0]),
+    ]
+    settings = {
+        "data": {"dir": small.base.data.dir, "train_size": 400},
+        "model": {"name": "tiny"},
+        "train": {"seconds": 3},
+    }
+    ((*_, training, _),), _ = shown(
+        door.open_study({**settings, "seeds": 1}, [], study.catalogue()), tmp_path
+    )
+    assert (whole > 4, training) == (True, "0:03")
+
+
+def test_a_folder_that_is_a_file_is_told(plan, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "study"):
+        with pytest.raises(door.ConfigError, match="file is not a folder"):
+            shown(plan, folder)
+
+
 def test_a_folder_that_cannot_be_read_is_named(plan, tmp_path):
     (tmp_path / "study.json").write_text("{")
     with pytest.raises(door.ConfigError, match=r"study\.json is not"):

@@ -5,6 +5,7 @@ from typing import Any
 
 from bsexp import counts
 from bsexp.bounds import (
+    a_rate,
     ascending,
     below_one,
     between,
@@ -101,7 +102,7 @@ class Optimizer:
 
     name: str = option("adam", "optimizer by its Optax name")
     learning_rate: float = option(
-        1e-3, "learning rate; the peak of config.schedule", check=positive
+        1e-3, "learning rate; the peak of config.schedule", check=a_rate
     )
     arguments: dict[str, Any] = option(
         {}, "further keyword arguments of the Optax optimizer, such as b1 or momentum"

@@ -69,7 +69,7 @@ def error(
         if wrong := _wrong_fields(network, precision):
             return wrong
         return _wrong_results(network, shape, num_classes) if shape else ""
-    except Exception as found:  # noqa: BLE001 - whatever the user's code raises
+    except (Exception, SystemExit) as found:  # noqa: BLE001 - whatever the user's code raises
         return _said(found, _file(_module(name)))
 
 
@@ -84,12 +84,12 @@ def _wrong_fields(network: Any, precision: str) -> str:
 
 
 def _wrong_results(network: nn.Module, shape: tuple[int, ...], num_classes: int) -> str:
-    number = 2
-    inputs = jax.ShapeDtypeStruct((number, *shape), jax.numpy.float32)
-    ghost, keys = normalisation.whole(number), jax.random.split(jax.random.key(0), 2)
+    def examples(number: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((number, *shape), jax.numpy.float32)
+
     variables = jax.eval_shape(
-        lambda key, inputs: network.init(key, inputs, ghost, None),
-        *(jax.random.key(0), inputs),
+        lambda key, inputs: network.init(key, inputs, normalisation.whole(2), None),
+        *(jax.random.key(0), examples(2)),
     )
     if others := variables.keys() - COLLECTIONS:
         return (
@@ -98,17 +98,26 @@ def _wrong_results(network: nn.Module, shape: tuple[int, ...], num_classes: int)
         )
     if not variables.get("params"):
         return "has no parameters to train"
+    kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(variables)} - {"float32"}
+    if kinds:
+        return f"has weights or statistics of {', '.join(sorted(kinds))}; must be float32, whatever it computes in"
+    # Of another number than it was made with: it takes batches of every size.
+    number = 3
+    ghost = normalisation.whole(number)
+    keys = jax.random.split(jax.random.key(0), number)
     # As it is called to train, and to be measured in either mode.
     for how in ((ghost, keys), (None, None), (ghost, None)):
         logits, _ = jax.eval_shape(
             lambda variables, inputs, how=how: network.apply(
                 variables, inputs, *how, mutable=["statistics"]
             ),
-            *(variables, inputs),
+            *(variables, examples(number)),
         )
         if getattr(logits, "shape", None) != (number, num_classes):
             described = getattr(logits, "shape", type(logits).__name__)
             return f"maps {number} examples to {described}, not to logits ({number}, {num_classes})"
+        if not jax.numpy.issubdtype(logits.dtype, jax.numpy.floating):
+            return f"gives logits of {logits.dtype}, which have no gradient"
     return ""
 
 
@@ -125,7 +134,7 @@ def _module(name: str) -> ModuleType:
         raise ValueError(
             f"there is no module {wanted!r} in the working folder, nor elsewhere where Python looks"
         ) from found
-    except Exception as found:
+    except (Exception, SystemExit) as found:
         raise ValueError(
             _said(found, Path(wanted.replace(".", "/") + ".py"))
         ) from found

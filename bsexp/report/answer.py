@@ -59,8 +59,19 @@ def answer(
         )
     start = "" if finished else "So far, with the study unfinished, "
     factor = _of_pairs(chosen, ratio, comparison, groups)
+    measured = any(
+        name.startswith("sharpness/") and entry["values"]
+        for group in groups.values()
+        for name, entry in group.items()
+    )
+    sharpness = (
+        _sharpness(ratio, factor, _words(chosen), *names)
+        if measured
+        else "sharpness was not measured"
+    )
+    first = f"{start}{sharpness}; {_accuracy(gap, comparison[1])}."
     sentences = [
-        f"{start}{_sharpness(ratio, factor, _words(chosen), *names)}; {_accuracy(gap, comparison[1])}.",
+        first[0].upper() + first[1:],
         *_loss(comparison, groups),
         *_beside(comparison, groups),
         *_others(comparison, groups, chosen.removeprefix("ratio/")),

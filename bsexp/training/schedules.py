@@ -176,6 +176,8 @@ def errors(
     if isinstance(ramp, int | float) and seen(ramp) > total_examples:
         most = f"warmup_steps must be at most {longest}, the whole training"
         return {"schedule.arguments": most}
+    if wrong := _wrong_boundaries(schedule, seen, total_examples):
+        return {"schedule.arguments": f"{wrong}; the whole training is {longest}"}
     try:
         made = factor(schedule, epochs=epochs, total_examples=total_examples)
         values = jax.vmap(made)(jnp.linspace(0, total_examples, 101))
@@ -185,4 +187,30 @@ def errors(
     if not (jnp.isfinite(values).all() and (values >= 0).all() and values.any()):
         wrong = "make the learning rate negative, infinite or zero throughout"
         return {"schedule.arguments": wrong}
+    # What is meant as a rate would be a factor on it. A little above 1 is rounding.
+    peak = max(
+        float(values.max()),
+        *(float(schedule.arguments.get(name, 1.0)) for name in ("peak_value", "value")),
+    )
+    if peak > 1.001:
+        wrong = f"rise to {peak:.4g} times config.optimizer.learning_rate, which is the peak; must be at most 1"
+        return {"schedule.arguments": wrong}
     return {}
+
+
+def _wrong_boundaries(
+    schedule: config.Schedule, seen: Callable[[float], float], total_examples: int
+) -> str:
+    """Say what is wrong with the moments of a piecewise schedule, given in its unit; "" for nothing."""
+    pairs = schedule.arguments.get("boundaries_and_scales", ())
+    try:
+        moments = [float(moment) for moment, _ in pairs]
+    except (TypeError, ValueError):
+        return "boundaries_and_scales must be pairs of a moment and a factor"
+    rising = all(a < b for a, b in itertools.pairwise([0.0, *moments]))
+    within = not moments or seen(moments[-1]) < total_examples
+    if rising and within:
+        return ""
+    return (
+        "the moments of boundaries_and_scales must rise, from above 0 to below the end"
+    )

@@ -117,8 +117,26 @@ WRONG = {
     "no logits": (
         module_of(f"{CALL}return nn.Dense(self.num_classes)(inputs)"),
         "float32",
-        "maps 2 examples to (2, 4, 4, 3), not to logits (2, 3)",
+        "maps 3 examples to (3, 4, 4, 3), not to logits (3, 3)",
     ),
+    "of a fixed batch": (
+        module_of(f"{CALL}return nn.Dense(self.num_classes)(inputs.reshape((2, -1)))"),
+        "float32",
+        "ScopeParamShapeError: ",
+    ),
+    "weights of 16 bits": (
+        module_of(
+            f"{CALL}return nn.Dense(self.num_classes, param_dtype='bfloat16')({FLAT})"
+        ),
+        "float32",
+        "has weights or statistics of bfloat16; must be float32",
+    ),
+    "logits of whole numbers": (
+        module_of(f"{CALL}return nn.Dense(self.num_classes)({FLAT}).astype(int)"),
+        "float32",
+        "gives logits of int32, which have no gradient",
+    ),
+    "it leaves": ("import sys\nsys.exit(3)", "float32", "SystemExit: 3 (own_"),
     "no parameters": (
         module_of(f"{CALL}return {FLAT}[:, : self.num_classes]"),
         "float32",

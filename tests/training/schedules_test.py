@@ -222,7 +222,13 @@ def test_jumps_come_at_their_update_in_a_training_of_many_examples():
         ({"name": "linear_schedule", "arguments": {"end_value": -0.1}}, "arguments", "negative, infinite or zero"),
         ({"name": "warmup_cosine_decay_schedule", "arguments": {"warmup_steps": 21}}, "arguments", "warmup_steps must be at most 20 epochs"),
         ({"arguments": {"value": 0.0}}, "arguments", "negative, infinite or zero"),
-        ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": (5, 0.1)}}, "arguments", "TypeError"),
+        ({"arguments": {"value": 2}}, "arguments", "rise to 2 times config.optimizer.learning_rate, which is the peak"),
+        ({"name": "warmup_cosine_decay_schedule", "arguments": {"warmup_steps": 1, "peak_value": 1.5}}, "arguments", "rise to 1.5 times"),
+        ({"name": "cosine_decay_schedule", "arguments": {"init_value": 100}}, "arguments", "rise to 100 times"),
+        ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": (5, 0.1)}}, "arguments", "must be pairs of a moment and a factor"),
+        ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": ((1, 0.1), (1, 0.1))}}, "arguments", "must rise, from above 0 to below the end; the whole training is 20 epochs"),
+        ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": ((-1, 0.1),)}}, "arguments", "must rise"),
+        ({"name": "piecewise_constant_schedule", "arguments": {"boundaries_and_scales": ((20, 0.1),)}}, "arguments", "must rise"),
     ],
 )  # fmt: skip
 def test_a_schedule_that_cannot_be_meant_is_told(settings, field, message):
