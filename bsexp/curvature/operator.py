@@ -64,12 +64,16 @@ def split(data: Pytree, size: int) -> list[Pytree]:
         raise ValueError(f"size={size}: must be > 0")
     if not finite(data):
         raise ValueError("data: holds a number that is not finite")
-    total = lengths.pop()
-    edges = np.linspace(0, total, -(-total // size) + 1).round().astype(int)
     return [
-        jax.tree.map(lambda leaf, a=first, b=last: leaf[a:b], data)
-        for first, last in itertools.pairwise(edges)
+        jax.tree.map(lambda leaf, part=part: leaf[part], data)
+        for part in parts(lengths.pop(), size)
     ]
+
+
+def parts(total: int, size: int) -> list[slice]:
+    """Return where `split` cuts ``total`` examples."""
+    edges = np.linspace(0, total, -(-total // size) + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 def objective(

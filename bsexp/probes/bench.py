@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -65,8 +65,12 @@ class Bench:
 
     @functools.cache  # noqa: B019 - a bench lives as long as its study
     def _chunks(self, split: str, first: int, examples: int, mode: str) -> list[Any]:
-        size = self._statistics_batch if mode == "batch" else self._running_chunk
-        return operator.split(self._examples(split, first, examples), size)
+        return operator.split(
+            self._examples(split, first, examples), self._chunk_size(mode)
+        )
+
+    def _chunk_size(self, mode: str) -> int:
+        return self._statistics_batch if mode == "batch" else self._running_chunk
 
     @functools.cached_property
     def _running_chunk(self) -> int:
@@ -93,11 +97,23 @@ class Bench:
         devices = self.devices[: len(chunks)]
         return mean.spread(chunks, Mesh(devices, ("data",))) if devices[1:] else chunks
 
+    def _order(self, split: str) -> np.ndarray:
+        return np.random.default_rng(0).permutation(len(getattr(self._data, split)))
+
+    def _streamed(self, split: str) -> bool:
+        return not isinstance(getattr(self._data, split), sources.Split)
+
+    def _read_in_turn(self, split: str, examples: int, mode: str) -> Iterator[Any]:
+        """Yield what `chunks` returns, chunk by chunk as they are asked for."""
+        data, order = getattr(self._data, split), self._order(split)
+        for part in operator.parts(examples, self._chunk_size(mode)):
+            found = data.read(order[part])
+            yield found.images, found.labels
+
     def _examples(self, split: str, first: int, examples: int) -> Any:
         data = getattr(self._data, split)
-        order = np.random.default_rng(0).permutation(len(data))
-        found = data.read(order[first : first + examples])
-        if not isinstance(data, sources.Split):
+        found = data.read(self._order(split)[first : first + examples])
+        if self._streamed(split):
             # What is streamed need not fit on a device: a chunk goes there when it is used.
             return found.images, found.labels
         return jax.numpy.asarray(found.images), jax.numpy.asarray(found.labels)
@@ -106,7 +122,9 @@ class Bench:
         self, parameters: Any, statistics: Any, split: str, examples: int, mode: str
     ) -> evaluation.Evaluation:
         """Return mean loss and accuracy over the first examples of a split."""
-        chunks = self.chunks(split, examples, mode)
+        # Once through them all: they need not be in memory together, nor stay there.
+        in_turn = self._read_in_turn if self._streamed(split) else self.chunks
+        chunks = in_turn(split, examples, mode)
         found = evaluation.dispatch(
             self._forward[mode], parameters, statistics, chunks
         ).read()

@@ -1,7 +1,7 @@
 """Loss and accuracy over a whole split, exact whatever the chunk size."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -71,7 +71,7 @@ def _each(
 
 
 def dispatch(
-    forward: Forward, parameters: Any, statistics: Any, chunks: list[Any]
+    forward: Forward, parameters: Any, statistics: Any, chunks: Iterable[Any]
 ) -> Pending:
     """Hand an evaluation to the device, chunk by chunk, without waiting for it.
 
@@ -81,10 +81,11 @@ def dispatch(
         statistics: of its batch norm.
         chunks: (images, labels) pairs that make up the split.
     """
-    parts = [
-        forward(parameters, statistics, images, labels) for images, labels in chunks
-    ]
-    return Pending(parts, sum(len(labels) for _, labels in chunks))
+    parts, examples = [], 0
+    for images, labels in chunks:
+        parts.append(forward(parameters, statistics, images, labels))
+        examples += len(labels)
+    return Pending(parts, examples)
 
 
 class CohortPending(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from training import jobs
 
-from bsexp import config, probes
+from bsexp import config, models, probes
 from bsexp.curvature import (
     density,
     memory,
@@ -388,6 +388,17 @@ def test_of_examples_on_disk_only_those_that_are_measured_are_read(mnist_dir):
     assert read == [150]
     held = {isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found[1])}
     assert held == {False}, "none of them stays on the device"
+    read.clear()
+    model = jobs.network()
+    parameters, statistics = model.init(jax.random.key(0))
+    for mode in models.MODES:
+        ours, theirs = (
+            each.evaluate(parameters, statistics, "train", TRAIN, mode)
+            for each in benches
+        )
+        assert ours == theirs
+    assert sum(read) == 2 * TRAIN
+    assert max(read) <= MEASURE.statistics_batch, "a chunk at a time"
 
 
 def test_without_second_moments_there_is_no_preconditioned_eigenvalue(data, points):
