@@ -163,8 +163,15 @@ def open_split(name: str, data_dir: str, split: str) -> records.Records:
 def _prepare(name: str, data_dir: str) -> tuple[Description, Path, Path]:
     """Describe a data set that stands in a folder afterwards; return the root and that folder as well."""
     root = folders.resolve_dir(data_dir)
-    folder = mnist.prepare(root) if _is_embedded(name) else folders.find(name, root)
-    return _describe(_open(folder), root, folder), root, folder
+    embedded = _is_embedded(name)
+    folder = mnist.prepare(root) if embedded else folders.find(name, root)
+    found = _describe(_open(folder), root, folder)
+    if embedded and found != describe(name, data_dir):
+        raise ValueError(
+            f"{folder} holds {found.train_examples:,} and {found.test_examples:,} examples that are not MNIST's; "
+            "remove it, or choose another folder of data sets"
+        )
+    return found, root, folder
 
 
 def _is_embedded(name: str) -> bool:

@@ -54,6 +54,19 @@ def test_plain_mnist_is_the_embedded_one_whatever_stands_there(write_small, tmp_
     assert_small(sources.load("mnist:3.0.1", str(tmp_path)))
 
 
+def test_other_data_in_the_place_of_the_embedded_ones_are_refused(
+    write_small, tmp_path
+):
+    write_small(tmp_path, dataset="mnist", number="1.0.0")
+    said = "holds 30 and 12 examples that are not MNIST's"
+    for reads in (
+        lambda: sources.load("mnist", str(tmp_path)),
+        lambda: sources.open_split("mnist", str(tmp_path), "train"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            reads()
+
+
 def test_another_builder_loads_the_same_fresh_and_cached(write_small, tmp_path):
     write_small(tmp_path)
     described = sources.describe("dots", str(tmp_path))
