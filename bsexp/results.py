@@ -5,6 +5,8 @@ A study's folder holds::
     study.json  env.json  summary.json  report.html  figures/
     runs/<name>-<8 hex>/  config.json env.json metrics.jsonl measurements.json status.json checkpoints/ snapshots/
 
+measurements.json has what study.json asks for, and under "aside" what an earlier configuration of the folder asked for.
+
 A collection's folder holds collection.json, report.html and the folder of each study.
 
 JSON is strict: a number that is not finite is written as null, and a sibling key
