@@ -67,11 +67,12 @@ def chunk_size(
     few, many = (_shapes(data, min(total, size)) for size in (8, 64))
     one = _line(few, many, functools.partial(linearisation_bytes, loss, x))
     rest = _line(few, many, lambda chunk: peak_bytes(loss, x, chunk, vectors, kept=0))
+    held = operator.bytes_of(data)
 
     def needed(size: int) -> float:
         chunks = -(-total // size)
         kept = chunks if chunks * one(size) <= kept_bytes else 1
-        return operator.bytes_of(data) + kept * one(size) + rest(size)
+        return held + kept * one(size) + rest(size)
 
     for size in range(total, 0, -1):
         if needed(size) <= limit:
