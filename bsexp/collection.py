@@ -8,7 +8,7 @@ run here: their results are shown where they are there, otherwise what they woul
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ def lead(
     """
     members = open_members(settings, asked, folder)
     if asked.dry_run or asked.print_config:
+        trained: set[str] = set()
         for member in members:
-            _show(member, console, cost=asked.dry_run)
+            trained |= {*_show(member, console, trained, cost=asked.dry_run)}
         return 0
     try:
         return run(members, settings, asked, folder, console)
@@ -129,16 +130,21 @@ def open_members(
     return members
 
 
-def _show(member: Member, console: Console, *, cost: bool) -> None:
-    """Print a study, and of one that is to be run what it costs, or its fields; nothing is trained and nothing is written."""
+def _show(
+    member: Member, console: Console, trained: set[str], *, cost: bool
+) -> Collection[str]:
+    """Print a study, and of one that is to be run what it costs, or its fields; nothing is trained and nothing is written.
+
+    ``trained`` are the runs of the studies before it; the ones that it trains itself are returned.
+    """
     state = member.reason or ("has results" if member.there else "to be computed")
     console.print(f"\n{member.name}: {state}", markup=False, soft_wrap=True)
     if member.plan is None:
-        return
+        return ()
     if cost:
-        dry_run.show(member.plan, member.folder, console)
-    else:
-        command.print_config(member.plan, console)
+        return dry_run.show(member.plan, member.folder, console, trained)
+    command.print_config(member.plan, console)
+    return ()
 
 
 def run(

@@ -6,6 +6,7 @@ What its folder has already costs nothing more.
 import collections
 import functools
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,16 +63,33 @@ class Lack(NamedTuple):
     diverged: set[str]
 
 
-def show(plan: door.Plan, folder: Path, console: Console) -> None:
-    """Print the table of runs, and the time of what a folder lacks; nothing is trained and nothing is written."""
+def show(
+    plan: door.Plan, folder: Path, console: Console, elsewhere: Collection[str] = ()
+) -> Collection[str]:
+    """Print the table of runs, and the time of what a folder lacks; nothing is trained and nothing is written.
+
+    Args:
+        plan: the study.
+        folder: of its results.
+        console: where to print.
+        elsewhere: names of runs that will have been trained by another study, and are taken over from it.
+
+    Returns:
+        The names of the runs that are to be trained here.
+    """
     lack = _lacking(plan, folder)
+    taken = lack.untrained.keys() & {*elsewhere}
+    for name in taken:
+        lack.untrained[name] = 0.0
     costs = _costs(plan)
     seconds = _seconds(plan, lack, costs)
     console.print(_table(plan, lack, costs, seconds))
     total = sum(map(sum, seconds.values()))
     streamed = sorted({_streaming(run.base.data) for run in plan.runs} - {""})
-    for line in (f"{_told(folder, lack, total)} {_devices()}", *streamed):
+    over = [f"{len(taken)} of its runs an earlier study trains."] if taken else []
+    for line in (f"{_told(folder, lack, total)} {_devices()}", *over, *streamed):
         console.print(line, highlight=False, soft_wrap=True)
+    return lack.untrained.keys() - taken
 
 
 def _lacking(plan: door.Plan, folder: Path) -> Lack:

@@ -122,6 +122,17 @@ def test_of_a_run_that_was_stopped_the_rest_counts_and_seconds_are_a_limit(
     assert (whole > 4, training) == (True, "0:03")
 
 
+def test_what_an_earlier_study_trains_is_measured_alone(plan, tmp_path):
+    small, large = plan.runs
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    trained = dry_run.show(plan, tmp_path, console, {large.name, "another"})
+    assert {*trained} == {small.name}
+    total = sum(times(small)) + times(large)[1]
+    assert f"About {progress.clock(total)} for what" in said.getvalue()
+    assert "1 of its runs an earlier study trains." in said.getvalue()
+
+
 def test_a_folder_that_is_a_file_is_told(plan, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "study"):
