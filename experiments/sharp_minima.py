@@ -22,7 +22,7 @@ higher for LB. The smoke study is too short and too small to answer the question
 With the name of a network, F1, F2, C1, C2, C3 or C4, the same study goes further: longer, with Table 4 (the random subspace)
 and, for F1, five seeds. The data sets are prepared with scripts/prepare_data.py; TIMIT is licensed.
 
-    python -m bsexp.main --config=experiments/sharp_minima.py:F1       an hour and ten minutes on two CPU cores
+    python -m bsexp.main --config=experiments/sharp_minima.py:F1       an hour and a quarter on two CPU cores
     python -m bsexp.main --config=experiments/sharp_minima.py:C1       an hour and three quarters
 
 F1_fashion asks the same of another data set, which the paper has not. What a laptop cannot do in full it can begin: F2_like (a
