@@ -21,7 +21,6 @@ GOVERNED = {
     "data.noise_seed": ("data.label_noise",),
     "data.split_seed": ("data.train_size", "data.validation_size"),
     "train.monitor": ("train.patience",),
-    "train.target_metric": ("train.target",),
 }
 
 

@@ -415,7 +415,6 @@ def test_a_network_that_no_group_trains_need_not_be_there():
         ("batch.growth", 7, "batch.growth_epochs"),
         ("data.noise_seed", 7, "data.label_noise"),
         ("train.monitor", "train_loss", "train.patience"),
-        ("train.target_metric", "train_accuracy", "train.target"),
         ("scaling.base_batch", 128, "scaling.rule"),
         ("schedule.unit", "steps", "schedule.warmup or config.schedule.arguments"),
         ("data.split_seed", 7, "data.train_size or config.data.validation_size"),

@@ -239,14 +239,14 @@ def test_a_run_begins_with_the_weights_of_one_that_diverged_after_that_epoch(
     """Also where it stands before that one, which it has trained first."""
     jump = {
         "name": "piecewise_constant_schedule",
-        "arguments": {"boundaries_and_scales": ((1, 1e30),)},
+        "arguments": {"init_value": 1e-30, "boundaries_and_scales": ((1, 1e30),)},
     }
     chosen = settings(
         mnist_dir,
         train={"epochs": 2},
         groups={
             "late": {"start": {"group": "diverging", "epoch": 1}},
-            "diverging": {"schedule": jump},
+            "diverging": {"schedule": jump, "optimizer": {"learning_rate": 1e27}},
         },
     )
     plan = door.open_study(chosen, [], study.catalogue())
