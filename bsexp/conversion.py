@@ -119,11 +119,11 @@ def _convert(value: Any, kind: Any) -> tuple[Any, str]:
 
 def _unnamed(value: Any) -> str:
     """Say why a value is no mapping of names to values."""
-    if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):
-        wrong = next(key for key in value if not isinstance(key, str))
-        return f"names must be text, {str(wrong)!r} and not {wrong!r}"
-    nested = value.values() if isinstance(value, Mapping) else ()
-    if any(isinstance(each, Mapping) for each in nested):
+    named = value if isinstance(value, Mapping) else {}
+    for key in named:
+        if not isinstance(key, str):
+            return f"names must be text, {str(key)!r} and not {key!r}"
+    if any(isinstance(each, Mapping) for each in named.values()):
         return "must be a mapping of names to values; what is listed by number is written as pairs, ((5, 0.1), (10, 0.1)) say"
     return "must be a mapping of names to values"
 

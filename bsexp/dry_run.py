@@ -79,8 +79,7 @@ def show(
     """
     lack = _lacking(plan, folder)
     taken = lack.untrained.keys() & {*elsewhere}
-    for name in taken:
-        lack.untrained[name] = 0.0
+    lack = lack._replace(untrained=lack.untrained | dict.fromkeys(taken, 0.0))
     costs = _costs(plan)
     seconds = _seconds(plan, lack, costs)
     console.print(_table(plan, lack, costs, seconds))
@@ -118,8 +117,7 @@ def _lacking(plan: door.Plan, folder: Path) -> Lack:
 
 def _left(place: workdir.Workdir, run: config.Run) -> float:
     """Return how much of a run's training its folder lacks, as a fraction."""
-    whole = workshop.whole_work(run)
-    return workshop.training_work(place, run) / whole if whole else 0.0
+    return workshop.training_work(place, run) / workshop.whole_work(run)
 
 
 def _costs(plan: door.Plan) -> dict[str, Cost]:

@@ -195,9 +195,11 @@ class Workdir:
 
         A report, and who loads the results, then see what was measured with the settings of study.json alone.
         """
-        for run in {item.run.name: item.run for item in wanted}.values():
-            folder = self.run_folder(run)
-            asked = {_place(item): item.settings for item in wanted if item.run == run}
+        by_folder: dict[Path, dict[tuple[int | None, str], Mapping[str, Any]]] = {}
+        for item in wanted:
+            asked = by_folder.setdefault(self.run_folder(item.run), {})
+            asked[_place(item)] = item.settings
+        for folder, asked in by_folder.items():
             kept: dict[int | None, dict[str, Any]] = {None: {}}
             others = []
             for (epoch, name), record in _records(folder):

@@ -62,5 +62,6 @@ def pooled(points: Iterable[Mapping[str, Any]], name: str) -> float:
 
 def _text(found: Mapping[str, Any], key: str) -> str:
     """Write a number, or the infinity whose flag stands beside its null."""
-    flag = {"inf": "∞", "-inf": "\N{MINUS SIGN}∞"}.get(str(found.get(f"{key}_flag")))
-    return flag or tables.spread(number(found.get(key)), math.nan)
+    flags = {"inf": math.inf, "-inf": -math.inf}
+    infinite = flags.get(str(found.get(f"{key}_flag")))
+    return tables.or_infinite(infinite or number(found.get(key)))

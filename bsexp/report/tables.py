@@ -106,6 +106,13 @@ def spread(mean: float, std: float) -> str:
     return f"{bracketed} {_TIMES} 10{str(power).translate(_SUPERSCRIPTS)}"
 
 
+def or_infinite(value: float) -> str:
+    """Write a number as `spread` does, and which infinity it is where it is one."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "\N{MINUS SIGN}∞"
+    return spread(value, math.nan)
+
+
 def quoted(mean: float, std: float) -> str:
     """Write the paper's ``mean ± std`` with the digits that the paper prints."""
     if not math.isfinite(mean):
@@ -158,7 +165,7 @@ def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
         return Cell(ABSENT, "0", "")
     total = len(entry["values"])
     if "pooled" in entry and total > 1:
-        return Cell(_pooled(scale * entry["pooled"]), f"{total} pooled", "")
+        return Cell(or_infinite(scale * entry["pooled"]), f"{total} pooled", "")
     n = str(entry["n"]) if entry["n"] == total else f"{entry['n']} of {total}"
     n = ", ".join(filter(None, [n, doubt(entry)]))
     paper = (
@@ -167,12 +174,6 @@ def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
         else ""
     )
     return Cell(spread(scale * entry["mean"], scale * entry["std"]), n, paper)
-
-
-def _pooled(value: float) -> str:
-    if math.isinf(value):
-        return "∞" if value > 0 else "\N{MINUS SIGN}∞"
-    return spread(value, math.nan)
 
 
 def _contrast(ratio: Mapping[str, Any] | None) -> str:

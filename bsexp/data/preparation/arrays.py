@@ -1,12 +1,12 @@
 """A data set of one's own, from arrays in a file of NumPy."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from bsexp.data.preparation import writing
+from bsexp.data.preparation.remote import sha256
 
 KINDS = "uint8 [N, H, W] or [N, H, W, C], or float32 features [N, D]"
 ADVICE = (
@@ -30,9 +30,7 @@ def prepare(name: str, file: Path, root: Path) -> Path:
         OSError: the file cannot be read, or as ``writing.prepare``.
     """
     splits = _read(file)
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    content = _content(name, splits, digest)
+    content = _content(name, splits, sha256(file))
     return writing.prepare(
         content, lambda split: zip(*splits[split], strict=True), root
     )

@@ -1,6 +1,5 @@
 """Speech frames and their states as Kaldi exports them: TIMIT, whose licence lets nobody pass it on."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bsexp.data.preparation import writing
-from bsexp.data.preparation.remote import UnavailableError
+from bsexp.data.preparation.remote import UnavailableError, sha256
 
 # Table 1 and Appendix A of Keskar et al. 2017 (arXiv:1609.04836).
 COUNTS = {"train": 721_329, "test": 310_621}
@@ -53,13 +52,9 @@ def prepare(root: Path, folder: Path) -> Path:
         OSError, ValueError: as ``writing.prepare``.
     """
     files = [file for split in writing.SPLITS for file in _files(folder, split)]
-    content = TIMIT._replace(origin=f"SHA-256: {', '.join(map(_digest, files))}")
+    digests = ", ".join(f"{file.name} {sha256(file)}" for file in files)
+    content = TIMIT._replace(origin=f"SHA-256: {digests}")
     return writing.prepare(content, lambda split: _examples(folder, split), root)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}"
 
 
 def _files(folder: Path, split: str) -> list[Path]:

@@ -49,18 +49,22 @@ def fetch(remote: Remote, folder: Path) -> Path:
         OSError: ``folder`` cannot be written, or the disk is full.
     """
     file = folder / remote.name
-    if file.exists() and _sha256(file) == remote.sha256:
+    if _is_whole(file, remote):
         return file
     folder.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.partial")
     with _alone(partial) as stream:
         # Another process may have finished it meanwhile.
-        if not file.exists() or _sha256(file) != remote.sha256:
+        if not _is_whole(file, remote):
             logger.info("downloading %s", remote.url)
             _download(remote.url, stream)
             _verify(partial, remote, f"what {remote.url} served")
             partial.replace(file)
     return file
+
+
+def _is_whole(file: Path, remote: Remote) -> bool:
+    return file.exists() and sha256(file) == remote.sha256
 
 
 @contextlib.contextmanager
@@ -112,13 +116,14 @@ def _download(url: str, file: BinaryIO) -> None:
 
 
 def _verify(file: Path, remote: Remote, what: str) -> None:
-    if (found := _sha256(file)) != remote.sha256:
+    if (found := sha256(file)) != remote.sha256:
         raise UnavailableError(
             f"{what} is cut short or changed, and not the original {remote.name}: "
             f"its SHA-256 is {found}, that of the original {remote.sha256}"
         )
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal; it is not read into memory."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
