@@ -31,11 +31,24 @@ SNAPSHOTS = "snapshots"  # states to be measured, by the number of epochs before
 COLLECTION = "collection.json"
 
 
+# What these keys hold wherever they stand in a file; of others it is enough that they are there.
+_KINDS = {
+    "schema": int,
+    "config": dict,
+    "runs": list,
+    "studies": list,
+    "seconds": dict,
+    "measurements": dict,
+    "along": dict,
+    "aside": list,
+    "state": str,
+}
+_LABELS = ("run", "group", "seed", "batch_size")
+_ASIDE = "move it aside to go on without it"
+
+
 class BrokenFileError(ValueError):
     """A file of results is not what it should be."""
-
-
-_ASIDE = "move it aside to go on without it"
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -48,18 +61,31 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """Read one JSON object that has ``keys``; BrokenFileError names the file when it is something else."""
+    """Read one JSON object that has ``keys``; BrokenFileError names the file when it is something else, or of a later format."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BrokenFileError(
             f"{path} is not valid JSON ({error}); {_ASIDE}"
         ) from error
-    if not isinstance(content, dict) or any(key not in content for key in keys):
+    if not _has(content, *keys):
         raise BrokenFileError(
             f"{path} is not an object with the keys {', '.join(keys)}; {_ASIDE}"
         )
+    for key, kind in _KINDS.items():
+        if key in content and not isinstance(content[key], kind):
+            raise BrokenFileError(
+                f"{path} has something else than expected under {key!r}; {_ASIDE}"
+            )
+    if content.get("schema", SCHEMA) > SCHEMA:
+        raise BrokenFileError(
+            f"{path} has the format {content['schema']} of a later bsexp; this one reads {SCHEMA}"
+        )
     return content
+
+
+def _has(value: Any, *keys: str) -> bool:
+    return isinstance(value, Mapping) and all(key in value for key in keys)
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -74,11 +100,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     try:
-        return [json.loads(line) for line in lines[:-1]]
+        rows = [json.loads(line) for line in lines[:-1]]
     except ValueError as error:
         raise BrokenFileError(
             f"{path} has a row that is not valid JSON ({error}); {_ASIDE}"
         ) from error
+    if not all(_has(row, "epoch", "step") for row in rows):
+        raise BrokenFileError(
+            f"{path} has a row that is not an object with the keys epoch, step; {_ASIDE}"
+        )
+    return rows
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -149,9 +180,11 @@ def load(path: str | os.PathLike) -> pd.DataFrame:
         for measure, value in record["values"].items()
         if not measure.endswith("_flag")
     ]
-    labels = ["run", "group", "seed", "batch_size"]
-    frame = pd.DataFrame(rows, columns=[*labels, "measure", "value", "epoch"])
-    return frame.astype({"epoch": "Int64"})
+    frame = pd.DataFrame(rows, columns=[*_LABELS, "measure", "value", "epoch"])
+    # Of a study without measurements too.
+    return frame.astype(
+        {"seed": int, "batch_size": int, "value": float, "epoch": "Int64"}
+    )
 
 
 def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
@@ -240,10 +273,20 @@ def points(folder: Path) -> dict[int | None, dict[str, dict[str, Any]]]:
         return {None: {}}
     content = read_json(file, "measurements")
     along = content.get("along", {})
-    return {
+    found = {
         None: content["measurements"],
-        **{int(epoch): along[epoch] for epoch in along},
+        **{int(epoch): along[epoch] for epoch in along if epoch.isdecimal()},
     }
+    whole = all(
+        _has(records)
+        and all(_has(each, "settings", "values") for each in records.values())
+        for records in found.values()
+    )
+    if not whole:
+        raise BrokenFileError(
+            f"{file} has a measurement without settings or values; {_ASIDE}"
+        )
+    return found
 
 
 def aside(folder: Path) -> list[dict[str, Any]]:
@@ -270,13 +313,23 @@ def write_points(
     )
 
 
+def read_study(path: str | os.PathLike) -> dict[str, Any]:
+    """Read study.json of a study's folder; FileNotFoundError where there is none, BrokenFileError as `read_json`."""
+    file = Path(path) / "study.json"
+    if not file.exists():
+        raise FileNotFoundError(f"no study in {path}: it has no study.json")
+    record = read_json(file, "runs")
+    if not all(_has(run, *_LABELS) for run in record["runs"]):
+        raise BrokenFileError(
+            f"{file} has a run without {', '.join(_LABELS)}; {_ASIDE}"
+        )
+    return record
+
+
 def _runs(path: str | os.PathLike) -> list[dict[str, Any]]:
-    folder = Path(path)
-    if not (folder / "study.json").exists():
-        raise FileNotFoundError(f"no study in {folder}: it has no study.json")
-    runs = read_json(folder / "study.json", "runs")["runs"]
-    return [{**run, "folder": folder / "runs" / run["run"]} for run in runs]
+    folder = Path(path) / "runs"
+    return [{**run, "folder": folder / run["run"]} for run in read_study(path)["runs"]]
 
 
 def _labels(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: run[key] for key in ("run", "group", "seed", "batch_size")}
+    return {key: run[key] for key in _LABELS}

@@ -46,11 +46,66 @@ def test_a_broken_file_is_named(tmp_path):
 
 def test_a_row_cut_short_by_a_kill_is_left_out(tmp_path):
     file = tmp_path / "rows.jsonl"
-    results.append_row(file, {"epoch": 1})
-    results.append_row(file, {"epoch": 2})
+    rows = [{"epoch": 1, "step": 10}, {"epoch": 2, "step": 20}]
+    for row in rows:
+        results.append_row(file, row)
     with file.open("a") as stream:
         stream.write('{"epoch": 3, "lo')
-    assert results.read_rows(file) == [{"epoch": 1}, {"epoch": 2}]
+    assert results.read_rows(file) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"runs": [], "config": 3}, "something else than expected under 'config'"),
+        ({"runs": {}}, "something else than expected under 'runs'"),
+        ({"config": {}}, "not an object with the keys runs"),
+        ({"runs": [{"run": "a", "group": "SB"}]}, "a run without run, group, seed"),
+        ({"runs": [], "schema": 2}, "the format 2 of a later bsexp; this one reads 1"),
+        ([], "not an object"),
+    ],
+)
+def test_a_study_of_another_form_is_refused_with_what_is_wrong_in_it(
+    content, words, tmp_path
+):
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    with pytest.raises(results.BrokenFileError, match=words):
+        results.load(tmp_path)
+
+
+def test_a_measurement_of_another_form_is_refused(tmp_path):
+    file = tmp_path / "measurements.json"
+    whole = {"settings": {}, "values": {}}
+    for broken in (
+        {"measurements": {"m": 3}},
+        {"measurements": {"m": {"values": {}}}},
+        {"measurements": {"m": whole}, "along": {"2": {"m": {"settings": {}}}}},
+        {"measurements": {"m": whole}, "along": {"2": []}},
+        {"measurements": {"m": whole}, "along": []},
+        {"measurements": {"m": whole}, "aside": {}},
+    ):
+        results.write_json(file, broken)
+        with pytest.raises(results.BrokenFileError, match=r"measurements\.json has"):
+            results.points(tmp_path)
+    results.write_json(
+        file, {"measurements": {"m": whole}, "along": {"2": {"m": whole}}}
+    )
+    assert results.points(tmp_path) == {None: {"m": whole}, 2: {"m": whole}}
+
+
+def test_a_row_that_does_not_say_where_it_stands_is_refused(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    for broken in ("3", '{"epoch": 1}', "[]"):
+        file.write_text(f'{{"epoch": 0, "step": 0}}\n{broken}\n')
+        with pytest.raises(results.BrokenFileError, match=r"the keys epoch, step"):
+            results.read_rows(file)
+
+
+def test_a_study_that_measured_nothing_yet_has_columns_of_the_same_types(tmp_path):
+    results.write_json(tmp_path / "study.json", {"runs": []})
+    types = results.load(tmp_path).dtypes.astype(str).to_dict()
+    numeric = {"seed": "int64", "batch_size": "int64", "value": "float64"}
+    assert {**types, **numeric, "epoch": "Int64"} == types
 
 
 def test_a_study_is_loaded_as_a_tidy_frame(tmp_path):
@@ -70,7 +125,9 @@ def test_a_study_is_loaded_as_a_tidy_frame(tmp_path):
         }
     }
     results.write_json(folder / "measurements.json", {"measurements": measured})
-    results.append_row(folder / "metrics.jsonl", {"epoch": 1, "train_loss": 2.0})
+    results.append_row(
+        folder / "metrics.jsonl", {"epoch": 1, "step": 9, "train_loss": 2.0}
+    )
     frame = results.load(tmp_path)
     assert list(frame.columns) == [
         "run",
@@ -93,6 +150,7 @@ def test_a_study_is_loaded_as_a_tidy_frame(tmp_path):
             "seed": 0,
             "batch_size": 8,
             "epoch": 1,
+            "step": 9,
             "train_loss": 2.0,
         }
     ]

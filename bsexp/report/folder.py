@@ -103,9 +103,7 @@ def read(workdir: str | PathLike) -> Study:
         FileNotFoundError: there is no study.json; every other file may be missing or broken.
     """
     folder = Path(workdir)
-    if not (folder / "study.json").exists():
-        raise FileNotFoundError(f"no study in {folder}: it has no study.json")
-    record = results.read_json(folder / "study.json")
+    record = results.read_study(folder)
     problems: list[str] = []
     env = _object(folder, "env.json", problems)
     runs = [_read_run(folder, labels, problems) for labels in record["runs"]]
@@ -197,7 +195,7 @@ def _object(root: Path, name: str, problems: list[str]) -> Mapping[str, Any]:
     except (
         ValueError
     ):  # its message holds a path of the machine, which no report should show
-        problems.append(f"{name} is not a valid JSON object.")
+        problems.append(f"{name} is not what it should be.")
         return {}
 
 
@@ -205,11 +203,11 @@ def _rows(root: Path, name: str, problems: list[str]) -> list[dict[str, Any]]:
     try:
         rows = results.read_rows(root / name)
     except ValueError:
-        problems.append(f"{name} is not valid JSON.")
+        problems.append(f"{name} is not what it should be.")
         return []
     if not rows:
         problems.append(f"{name} has no rows.")
-    return [row for row in rows if isinstance(row, Mapping)]
+    return rows
 
 
 def _runs_not_done(study: Study) -> Iterator[str]:
