@@ -15,6 +15,7 @@ class Catalogue:
         models: network -> its variants.
         probes: probes.
         modes: batch-norm modes.
+        is_measure: whether a name is that of a measure, such as test_accuracy/batch.
         optimizers: optimizer -> its keyword arguments -> their defaults.
         optimizer_error: what is wrong with an optimizer whose names are right; "" for nothing.
         training_examples: settings of the data -> the number of training examples; ValueError with a
@@ -38,6 +39,7 @@ class Catalogue:
     models: Mapping[str, tuple[str, ...]]
     probes: tuple[str, ...]
     modes: tuple[str, ...]
+    is_measure: Callable[[str], bool]
     optimizers: Mapping[str, Mapping[str, Any]]
     optimizer_error: Callable[[config.Optimizer], str]
     training_examples: Callable[[config.Data], int]

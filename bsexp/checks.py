@@ -126,6 +126,7 @@ def check_study(study: config.Study, catalogue: Catalogue) -> list[str]:
         for name in names
         if name not in valid
     ]
+    errors += _check_reference(study.reference, catalogue)
     if "" in study.groups:
         errors.append("config.groups: a group needs a name")
     if study.first_seed + study.seeds > 2**31:
@@ -201,6 +202,23 @@ def check_measurable(
             if "invariance" in probes and not catalogue.normalised(base):
                 yield (
                     f"config.{field}=invariance: the network of {name} has no batch norm that could take a factor out again"
+                )
+
+
+def _check_reference(
+    reference: config.Reference, catalogue: Catalogue
+) -> Iterator[str]:
+    """Refuse published values that would stand beside nothing; a data set need not be here to have a name."""
+    own = config.Model(name=reference.model).own
+    if reference.model and not own and reference.model not in catalogue.models:
+        valid = conversion.did_you_mean(reference.model, catalogue.models)
+        yield f"config.reference.model={reference.model}: unknown model; {valid}"
+    for group, values in reference.values.items():
+        for name in values:
+            if not catalogue.is_measure(name):
+                yield (
+                    f"config.reference.values.{group}={name}: unknown measure; such as test_accuracy/batch, or another that "
+                    "measurements.json has"
                 )
 
 

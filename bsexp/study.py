@@ -27,7 +27,7 @@ from bsexp import (
 from bsexp.catalogue import Catalogue
 from bsexp.data import augmentation, examples, sources
 from bsexp.probes import task
-from bsexp.report import curvature, tables
+from bsexp.report import curvature, measures, tables
 from bsexp.training import optim, processes, recipe, scaling, schedules, timeline
 
 
@@ -37,6 +37,7 @@ def catalogue() -> Catalogue:
         models={name: tuple(each) for name, each in models.NETWORKS.items()},
         probes=tuple(probes.PROBES),
         modes=models.MODES,
+        is_measure=measures.is_known,
         optimizers=optim.catalogue(),
         optimizer_error=optim.error,
         training_examples=examples.training_examples,

@@ -7,6 +7,7 @@ PLAIN = Catalogue(
     models={"F1": ("paper",)},
     probes=config.Measure().probes,
     modes=("running", "batch"),
+    is_measure=lambda name: name.startswith("test_accuracy"),
     optimizers={"adam": {}},
     optimizer_error=lambda _optimizer: "",
     training_examples=lambda _data: 100,

@@ -180,6 +180,8 @@ def test_settings_that_were_passed_in_are_left_alone():
         ("first_seed", "4294967296", "config.first_seed=4294967296: must be at most 2147483647"),
         ("first_seed", "2147483646", "config.first_seed=2147483646: with config.seeds=3 the last seed would be above 2,147,483,647"),
         ("reference.values", "{'XB': {}}", "config.reference.values=XB: unknown group"),
+        ("reference.values", "{'SB': {'test_acuracy': (0.9, 0)}}", "config.reference.values.SB=test_acuracy: unknown measure; such as test_accuracy/batch"),
+        ("reference.model", "F11", "config.reference.model=F11: unknown model; did you mean F1?"),
         ("measure.hessian.eigenvalues", "50", "config.measure.hessian.eigenvalues=50: must be at most config.measure.hessian.lanczos_iterations=40"),
         ("measure.hessian.trace_tolerance", "0.05", "config.measure.hessian.trace_tolerance=0.05: is looked at from 20 vectors on; config.measure.hessian.trace_probes=8 must be above"),
         ("measure", "{'probes': ('flatness',), 'flatness': {'sam_examples': 1}}", "config.measure.flatness.sam_examples=1: in mode batch must be >= 2; or leave batch out of config.measure.modes"),

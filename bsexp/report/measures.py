@@ -133,6 +133,11 @@ def in_mode(measure: str, mode: str) -> str:
     return measure if plain else f"{measure}/{mode}"
 
 
+def is_known(name: str) -> bool:
+    """Say whether a name is that of a measure."""
+    return describe(name).section != "Other"
+
+
 def describe(name: str) -> Measure:
     """Explain a measure's name; a name that is not known keeps itself as label, in the section Other."""
     match name.split("/"):
