@@ -6,7 +6,6 @@ import datetime as dt
 import fcntl
 import functools
 import operator
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -341,7 +340,7 @@ class Workdir:
         )
         curves = self.weights_folder(run) / results.CURVES
         if curves.exists() and not (folder / results.CURVES).exists():
-            shutil.copyfile(curves, folder / results.CURVES)
+            results.write_rows(folder / results.CURVES, results.read_rows(curves))
         file = folder / "env.json"
         if file.exists():
             found = _continued(results.read_json(file, "seconds"), environment)
