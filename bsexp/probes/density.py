@@ -17,6 +17,7 @@ POINTS = 400  # of the curve
 # Width of the smoothing Gaussian over the range of the spectrum: below the distance between the nodes in the bulk the
 # curve would show the nodes and not the spectrum.
 WIDTH = 0.01
+ROUNDING = 1e-6  # of a float32, relative
 
 
 def tasks(measure: config.Measure, examples: Mapping[str, int]) -> list[Task]:
@@ -52,7 +53,7 @@ def _density(
         iterations=chosen.iterations,
     )
     low, high = float(found.nodes.min()), float(found.nodes.max())
-    width = WIDTH * max(high - low, np.finfo(np.float64).tiny)
+    width = _width(low, high)
     grid = np.linspace(low - 5 * width, high + 5 * width, POINTS)
     curve, apart = density.curve(found, grid, width), density.outliers(found)
     share = density.negative(found, 0.0).share
@@ -70,3 +71,8 @@ def _density(
         "negative_share_stderr": share.stderr,
     }
     return Measurement({f"hessian/negative_share/{mode}": share.value}, detail)
+
+
+def _width(low: float, high: float) -> float:
+    """Return the width of the smoothing Gaussian, above 0 also where the ends are equal: of a loss without curvature both are 0."""
+    return WIDTH * (max(high - low, ROUNDING * max(abs(low), abs(high))) or 1.0)

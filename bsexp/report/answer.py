@@ -255,7 +255,7 @@ def _sharpness(
     if len(values) < len(ratio["values"]):
         seeds = f"the {len(values)} of {len(ratio['values'])} seeds that have it"
         everywhere, only = "wherever it has a value", f"{only} that has it"
-    if low < 1 < high:
+    if low <= 1 <= high and low < high:
         verdict = f"the seeds disagree on whether {compared} is sharper than {baseline}"
         return f"{verdict}: {what}, has ratios from {times(low)} to {times(high)} over {seeds}"
     verdict = (
@@ -276,26 +276,24 @@ def _accuracy(gap: Mapping[str, Any] | None, compared: str) -> str:
     points, single = 100 * gap["mean"], gap["n"] == 1
     if abs(points) < 1e-9:  # rounding of equal fractions
         return f"the test accuracy of {compared} is the same on average, so no loss of generalisation was seen"
-    size = (
-        f"{abs(points):.2f} points"
-        if single
-        else f"{abs(points):.2f} ± {100 * gap['std']:.2f} points"
-    )
+    error = "" if single else f" (standard error {100 * gap['stderr']:.2f})"
+    size = f"{abs(points):.2f} points{error}"
+    of = "the only seed" + " that has it" * (len(gap["values"]) > 1)
     if points < 0:
         tail = (
-            ", and one seed cannot tell"
+            f" in {of}, and one seed cannot tell"
             if single
             else ", so no loss of generalisation was seen"
         )
         return (
             f"the test accuracy of {compared} is not lower but higher by {size}{tail}"
         )
-    return f"the test accuracy of {compared} is lower by {size}{_verdict(gap['p_value'], single)}"
+    return f"the test accuracy of {compared} is lower by {size}{_verdict(gap['p_value'], of if single else '')}"
 
 
-def _verdict(p_value: float, single: bool) -> str:
-    if single:
-        return " in the only seed, and one seed cannot tell a difference from noise"
+def _verdict(p_value: float, only: str) -> str:
+    if only:
+        return f" in {only}, and one seed cannot tell a difference from noise"
     if math.isnan(p_value):
         return ", but the seeds show no spread to test it against"
     test = f"one-sided Welch test at {100 * LEVEL:.0f} %, p {written(p_value)}"

@@ -63,8 +63,13 @@ def thresholds(study: Study, modes: Collection[str] = tuple(MODES)) -> Iterator[
         for mode, curve in curves.items():
             if mode not in modes:
                 continue
-            found = _accuracy(curve) if "accuracy" in label else _sharpness(curve)
-            yield f"{label}, batch norm: {MODES[mode]}: {found}."
+            lost = _sizes(study) - curve.keys()
+            found = (
+                _accuracy(curve)
+                if "accuracy" in label
+                else _sharpness(curve, all_there=not lost)
+            )
+            yield f"{label}, batch norm: {MODES[mode]}: {found}{_without(lost)}."
     if panels:
         yield from _beside(study, modes)
 
@@ -81,8 +86,17 @@ def _beside(study: Study, modes: Collection[str]) -> Iterator[str]:
                 for size in (low, high)
             )
             yield (
-                f"Beside φ, {describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {lowest}; highest, {highest}."
+                f"Beside φ, {describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {lowest}; highest, {highest}"
+                f"{_without(_sizes(study) - curve.keys())}."
             )
+
+
+def _sizes(study: Study) -> set[int]:
+    return {run.batch_size for run in study.runs}
+
+
+def _without(lost: set[int]) -> str:
+    return f"; without a value at {_listed(sorted(lost))}" if lost else ""
 
 
 def _doubt(study: Study, size: int, measure: str, mean: float) -> str:
@@ -96,7 +110,9 @@ def largest_without_loss(curve: Curve) -> int | None:
 
     The best has the highest mean; the test is Welch's, one-sided, at 5 %, and not corrected for the number of sizes.
     """
-    return max((size for size, p in _losses(curve) if p >= LEVEL), default=None)
+    told = [(size, p) for size, p in _losses(curve) if not math.isnan(p)]
+    not_lower = (size for size, p in told if p >= LEVEL)
+    return max([_best(curve), *not_lower]) if told else None
 
 
 def smallest_above_first(curve: Curve) -> int | None:
@@ -109,20 +125,24 @@ def smallest_above_first(curve: Curve) -> int | None:
 
 
 def _losses(curve: Curve) -> list[tuple[int, float]]:
-    """Return (size, p-value) of being below the best; NaN where it cannot be told."""
-    best = max(curve, key=lambda size: fmean(curve[size]))
-    return [(size, welch(curve[best], curve[size])) for size in curve]
+    """Return (size, p-value) of being below the best, of all others; NaN where it cannot be told."""
+    best = _best(curve)
+    return [(size, welch(curve[best], curve[size])) for size in curve if size != best]
+
+
+def _best(curve: Curve) -> int:
+    return max(curve, key=lambda size: fmean(curve[size]))
 
 
 def _rises(curve: Curve) -> list[tuple[int, float]]:
-    """Return (size, p-value) of being above the smallest size; NaN where it cannot be told."""
+    """Return (size, p-value) of being above the smallest size, of all others; NaN where it cannot be told."""
     positive = min(itertools.chain(*curve.values())) > 0
     tested = {
         size: [math.log(value) for value in values] if positive else values
         for size, values in curve.items()
     }
-    first = tested[min(curve)]
-    return [(size, welch(tested[size], first)) for size in curve]
+    first = tested.pop(min(curve))
+    return [(size, welch(values, first)) for size, values in tested.items()]
 
 
 def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
@@ -208,10 +228,10 @@ def _draw(axes: Axes, label: str, curves: dict[str, Curve]) -> None:
 
 
 def _accuracy(curve: Curve) -> str:
-    if largest_without_loss(curve) is None:
+    others = _losses(curve)
+    if all(math.isnan(p) for _, p in others):
         return f"{UNKNOWN} where it falls"
-    best = max(curve, key=lambda size: fmean(curve[size]))
-    others = [(size, p) for size, p in _losses(curve) if size != best]
+    best = _best(curve)
     parts = {
         "not significantly lower at": [size for size, p in others if p >= LEVEL],
         "significantly lower at": [size for size, p in others if p < LEVEL],
@@ -223,19 +243,20 @@ def _accuracy(curve: Curve) -> str:
     return "; ".join([f"highest, {fmean(curve[best]):.4g}, at {best:,}", *told])
 
 
-def _sharpness(curve: Curve) -> str:
+def _sharpness(curve: Curve, *, all_there: bool) -> str:
+    """Say where a curve rises, and of all larger sizes only where all sizes of the study have values."""
     if all(math.isnan(p) for _, p in _rises(curve)):
         return f"{UNKNOWN} where it rises"
     found = smallest_above_first(curve)
     if found is None:
         return f"at no batch size significantly above that of {min(curve):,}"
     not_above = [size for size, p in _rises(curve) if p >= LEVEL and size > found]
-    untold = [size for size, p in _rises(curve) if math.isnan(p) and size > min(curve)]
+    untold = [size for size, p in _rises(curve) if math.isnan(p)]
     said = f"{found:,} is the smallest batch size significantly above {min(curve):,}"
     if not_above:
         verb = "is" if len(not_above) == 1 else "are"
         said += f"; of the larger ones {_listed(not_above)} {verb} not"
-    elif found < max(curve) and not untold:
+    elif found < max(curve) and not untold and all_there:
         said += ", and all larger ones are"
     if untold:
         said += f"; of one seed, or of seeds without any spread, at {_listed(untold)}"

@@ -16,8 +16,17 @@ def certainty(points: Iterable[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "stderr": the standard error of the mean that is due to the random vectors of its estimates, in its unit.
         "not_converged": how many of the points have an iteration that ended before it converged.
     """
+    points, kind = list(points), name.split("/")[-2:][0]
     details = [section(point.get(name), "detail") for point in points]
-    errors = [number(each["stderr"]) for each in details if "stderr" in each]
+    errors = [
+        number(detail[key])
+        for point in points
+        for record, found in point.items()
+        if name in section(found, "values")
+        # Of a record that holds several measures: each has its own.
+        for key in ["stderr" if record == name else f"{kind}_stderr"]
+        if key in (detail := section(found, "detail"))
+    ]
     ended = [each["converged"] for each in details if "converged" in each]
     return {
         **({"stderr": math.hypot(*errors) / len(errors)} if errors else {}),

@@ -9,7 +9,16 @@ from typing import Any
 from markupsafe import Markup
 
 from bsexp import keskar2017, results
-from bsexp.report import caveats, counting, folder, modes, page, summary, verdicts
+from bsexp.report import (
+    caveats,
+    counting,
+    folder,
+    modes,
+    page,
+    summary,
+    tables,
+    verdicts,
+)
 from bsexp.report.folder import number, section
 from bsexp.report.vector import inline
 
@@ -151,7 +160,10 @@ def _member(root: Path, entry: Mapping[str, Any]) -> Member:
 
 
 def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
-    done = sum(each.study is not None for each in members)
+    done = sum(
+        each.study is not None and any(run.measurements for run in each.study.runs)
+        for each in members
+    )
     told = f"{done} of {len(members)} studies have results here."
     if not rows:
         return told
@@ -163,7 +175,7 @@ def _answer(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
 def lengths(members: Sequence[Member]) -> dict[str, str]:
     """Say how long and from how many seeds each network of the paper was trained here."""
     return {
-        each.network: f"{_epochs(each.study)}, {_counted(_seeds(each.study))}"
+        each.network: f"{_epochs(each.study)}, {_seeds(each.study)}"
         for each in members
         if each.network and each.study
     }
@@ -174,12 +186,16 @@ def _epochs(study: folder.Study) -> str:
     return f"{train.get('epochs', 'an unknown number of')} epochs"
 
 
-def _counted(seeds: int) -> str:
-    return f"{seeds} seed{'' if seeds == 1 else 's'}"
+def _seeds(study: folder.Study) -> str:
+    total = len({run.seed for run in study.runs})
+    return f"{_measured(study)} seed{'' if total == 1 else 's'}"
 
 
-def _seeds(study: folder.Study) -> int:
-    return len({run.seed for run in study.runs})
+def _measured(study: folder.Study) -> str:
+    """Count the seeds of which every group's run has been measured; of how many, where it is not all."""
+    planned = {run.seed for run in study.runs}
+    whole = planned - {run.seed for run in study.runs if not run.measurements}
+    return tables.counted(len(whole), len(planned))
 
 
 def _modes(rows: Sequence[verdicts.Row], members: Sequence[Member]) -> str:
@@ -272,7 +288,7 @@ def _subject(study: folder.Study) -> str:
     network, data = (
         section(settings, key).get("name", "unknown") for key in ("model", "data")
     )
-    return f"{network} on {data}, n = {_seeds(study)}"
+    return f"{network} on {data}, n = {_measured(study)}"
 
 
 def _facts(member: Member) -> Iterator[tuple[str, str]]:

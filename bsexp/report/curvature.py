@@ -111,7 +111,13 @@ def density(study: Study) -> Figure | None:
         panel.set_title(f"batch norm: {MODES[mode]}")
         panel.set_xlabel("eigenvalue λ")
         panel.set_yscale("log")
-    top = max(max(numbers(d.get("mean"))) for c in found.values() for _, d, _ in c)
+    top = max(
+        value
+        for curves in found.values()
+        for _, detail, _ in curves
+        for value in numbers(detail.get("mean"))
+        if math.isfinite(value)
+    )
     panels[0].set_ylim(LOWEST * top, 3 * top)
     plain_ticks(panels[0].yaxis)
     panels[0].set_ylabel("density of eigenvalues")
@@ -190,7 +196,8 @@ def _densities(study: Study, mode: str) -> Iterator[tuple[list[Run], Any, Any]]:
         for run in runs:
             record = run.measurements.get(f"hessian/density/{mode}")
             detail = section(record, "detail")
-            if numbers(detail.get("mean")):
+            # One of numbers that are not finite, which the report names among what it lacks.
+            if any(map(math.isfinite, numbers(detail.get("mean")))):
                 yield runs, detail, look
 
 

@@ -30,7 +30,7 @@ def of_numbers(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     if not parts:
         return "No φ has been measured in both batch-norm modes yet."
     return (
-        "Measured with running averages, φ is larger than with the statistics of the batch by these factors, over spaces and ε, "
+        "Measured with running averages, φ is so many times what it is with the statistics of the batch, over spaces and ε, "
         f"of the larger of both searches: {'; '.join(parts)}. LB / SB is {'; '.join(ratios)}. {_accuracies(summaries)}"
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,7 +12,7 @@ from bsexp import results
 from bsexp.report import along, batch_sizes, folder, invariance, noise_scale
 from bsexp.report.answer import answer
 from bsexp.report.certainty import certainty
-from bsexp.report.welch import welch
+from bsexp.report.welch import standard_error, welch
 
 RATIOS = ("target/", "sharpness/", "hessian/", "distance_from_start")
 GAPS = ("train_accuracy", "test_accuracy")
@@ -24,9 +24,10 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
     Returns:
         ``{"schema", "name", "question", "answer", "groups", "pairs"}``. A group maps each measure to
         ``{"mean", "std", "n", "values", "seeds"}`` and, where the source gives it, "paper". A pair "LB/SB" has
-        ``ratio/<measure>`` = LB / SB and ``gap/<measure>`` = SB - LB (fractions), seed by seed;
-        a gap also has "p_value", of the one-sided Welch test that SB is higher. std is the sample's
-        (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag. A noise scale has
+        ``ratio/<measure>`` = LB / SB and ``gap/<measure>`` = SB - LB (fractions), seed by seed of those that are
+        trained in both; NaN where one of the two runs has no value. A gap also has "p_value", of the one-sided Welch
+        test that SB is higher, and "stderr", the standard error of that test. "runs_by_group" has the number of each group's
+        runs, with and without values. std is the sample's (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag. A noise scale has
         "pooled" as well, see `noise_scale.pooled`, and an estimate what it is worth, see `certainty`.
         A study that measures along training has "along" as well: group -> epochs before the point -> measures.
     """
@@ -49,12 +50,14 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
                 *(warning if study.synthetic else []),
                 # A curve over batch sizes needs no two groups.
                 *([] if thresholds and study.comparison is None else [contrast]),
+                *_without_numbers(study),
                 *thresholds,
                 *along.answer(study),
                 *invariance.answer(study),
             ]
         ),
         "groups": groups,
+        "runs_by_group": {name: len(runs) for name, runs in study.groups.items()},
         "pairs": pairs,
         **({"along": points} if any(points.values()) else {}),
     }
@@ -124,6 +127,18 @@ def _of_measure(
     return {**entry, **certainty(points, name)}
 
 
+def _without_numbers(study: folder.Study) -> Iterator[str]:
+    """Yield which runs failed and so are in no mean: that one diverged is an outcome too."""
+    found = [
+        f"{run.title} ({'diverged' if run.status.get('diverged') else 'failed'})"
+        for runs in study.groups.values()
+        for run in runs
+        if run.state == "failed" and not run.measurements
+    ]
+    if found:
+        yield f"Without any number: {'; '.join(found)}."
+
+
 def _pairs(study: folder.Study) -> dict[str, Any]:
     if study.comparison is None:
         return {}
@@ -131,17 +146,23 @@ def _pairs(study: folder.Study) -> dict[str, Any]:
     baseline, compared = map(_by_seed, runs)
     seeds = sorted(baseline.keys() & compared.keys())
     pair: dict[str, Any] = {"seeds": seeds}
+    theirs = {measure for seed in seeds for measure in compared[seed]}
     for measure in dict.fromkeys(m for seed in seeds for m in baseline[seed]):
+        if measure not in theirs:
+            continue
         both = [
-            (seed, baseline[seed][measure], compared[seed][measure])
+            (
+                seed,
+                baseline[seed].get(measure, math.nan),
+                compared[seed].get(measure, math.nan),
+            )
             for seed in seeds
-            if measure in baseline[seed] and measure in compared[seed]
         ]
-        if both and measure.startswith(RATIOS):
+        if measure.startswith(RATIOS):
             pair[f"ratio/{measure}"] = statistics(
                 [(seed, _ratio(a, b)) for seed, a, b in both]
             )
-        if both and measure.startswith(GAPS):
+        if measure.startswith(GAPS):
             pair[f"gap/{measure}"] = _gap(both)
     return {"/".join(reversed(study.comparison)): pair}
 
@@ -149,7 +170,7 @@ def _pairs(study: folder.Study) -> dict[str, Any]:
 def _by_seed(runs: list[folder.Run]) -> dict[int, dict[str, float]]:
     # Two runs of one group and seed differ in something else: neither has a partner that is surely its own.
     count = Counter(run.seed for run in runs)
-    return {run.seed: run.values for run in runs if count[run.seed] == 1 and run.values}
+    return {run.seed: run.values for run in runs if count[run.seed] == 1}
 
 
 def _ratio(baseline: float, compared: float) -> float:
@@ -160,5 +181,9 @@ def _ratio(baseline: float, compared: float) -> float:
 def _gap(both: list[tuple[int, float, float]]) -> dict[str, Any]:
     gap = statistics([(seed, a - b) for seed, a, b in both])
     finite = [(a, b) for _, a, b in both if math.isfinite(a - b)]
-    p_value = welch(*zip(*finite, strict=True)) if finite else math.nan
-    return {**gap, "p_value": p_value}
+    baseline, compared = zip(*finite, strict=True) if finite else ((), ())
+    return {
+        **gap,
+        "p_value": welch(baseline, compared),
+        "stderr": standard_error(baseline, compared),
+    }

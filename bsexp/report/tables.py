@@ -125,6 +125,11 @@ def quoted(mean: float, std: float) -> str:
     return " ± ".join(f"{float(text):.{decimals}f}" for text in known)
 
 
+def counted(number: int, total: int) -> str:
+    """Write how many of all there are; one number where it is all."""
+    return str(number) if number == total else f"{number} of {total}"
+
+
 def times(ratio: float) -> str:
     """Write a ratio with two digits, three and more above 100."""
     if not math.isfinite(ratio):
@@ -146,7 +151,9 @@ def _fixed(value: float, decimals: int) -> str:
 
 def _row(summary: Mapping[str, Any], measure: Measure) -> Row:
     cells = {
-        name: _cell(group.get(measure.name), measure.scale)
+        name: _cell(
+            group.get(measure.name), measure.scale, summary["runs_by_group"][name]
+        )
         for name, group in summary["groups"].items()
     }
     ratios = [pair.get(f"ratio/{measure.name}") for pair in summary["pairs"].values()]
@@ -160,13 +167,13 @@ def _row(summary: Mapping[str, Any], measure: Measure) -> Row:
     )
 
 
-def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
+def _cell(entry: Mapping[str, Any] | None, scale: float, runs: int) -> Cell:
     if entry is None:
         return Cell(ABSENT, "0", "")
-    total = len(entry["values"])
-    if "pooled" in entry and total > 1:
-        return Cell(or_infinite(scale * entry["pooled"]), f"{total} pooled", "")
-    n = str(entry["n"]) if entry["n"] == total else f"{entry['n']} of {total}"
+    if "pooled" in entry:
+        n = counted(len(entry["values"]), runs) + " pooled" * (runs > 1)
+        return Cell(or_infinite(scale * entry["pooled"]), n, "")
+    n = counted(entry["n"], runs) if entry["values"] else "0"
     n = ", ".join(filter(None, [n, doubt(entry)]))
     paper = (
         quoted(*(scale * entry["paper"][key] for key in ("mean", "std")))
@@ -179,7 +186,10 @@ def _cell(entry: Mapping[str, Any] | None, scale: float) -> Cell:
 def _contrast(ratio: Mapping[str, Any] | None) -> str:
     if ratio is None:
         return ""
-    return f"{_TIMES} {spread(ratio['mean'], ratio['std'])}" if ratio["n"] else ABSENT
+    number, total = ratio["n"], len(ratio["values"])
+    of = "" if number == total else f" ({counted(number, total)})"
+    shown = f"{_TIMES} {spread(ratio['mean'], ratio['std'])}{of}"
+    return shown if number else ABSENT
 
 
 def _texts(summary: Mapping[str, Any], row: Row) -> list[str]:

@@ -25,6 +25,15 @@ def welch(baseline: Sequence[float], compared: Sequence[float]) -> float:
     return float(test.pvalue)
 
 
+def standard_error(baseline: Sequence[float], compared: Sequence[float]) -> float:
+    """The standard error of the difference of the means that the test divides by; NaN for one seed."""
+    if min(len(baseline), len(compared)) < 2:
+        return math.nan
+    return math.hypot(
+        *(stdev(values) / math.sqrt(len(values)) for values in (baseline, compared))
+    )
+
+
 def written(p_value: float) -> str:
     """Write a p-value with what it is compared by, "= 0.012" or "< 0.001"; empty for NaN."""
     if math.isnan(p_value):

@@ -425,6 +425,25 @@ def test_the_density_integrates_to_one_and_its_top_is_lambda_max(measured):
         assert 0.7 * top < edge < 1.02 * top
 
 
+@pytest.mark.parametrize("factor", [0.0, -2.0])
+def test_a_spectrum_of_one_eigenvalue_has_a_density(factor):
+    """The Hessian of a saturated softmax is 0."""
+    x = {"w": jnp.ones((3, 2))}
+    found = density.lanczos_quadrature(
+        lambda v: jax.tree.map(lambda leaf: factor * leaf, v),
+        x,
+        jax.random.key(0),
+        starts=2,
+        iterations=4,
+    )
+    low, high = float(found.nodes.min()), float(found.nodes.max())
+    width = probes.density._width(low, high)
+    grid = np.linspace(low - 5 * width, high + 5 * width, 400)
+    curve = density.curve(found, grid, width)
+    np.testing.assert_allclose(np.trapezoid(curve.mean, grid), 1, rtol=1e-3)
+    assert np.all(np.isfinite([curve.lower, curve.upper]))
+
+
 def test_the_negative_share_is_that_of_the_hessian(measured, hessian):
     operator_at, x = hessian
     found = density.lanczos_quadrature(

@@ -134,6 +134,22 @@ def test_lines_are_means_over_the_seeds_that_have_the_point(measured):
     assert len(limits) == 2
 
 
+def test_the_eigenvalue_as_adam_sees_it_has_the_limit_of_adam(measured):
+    name = "hessian/preconditioned/batch"
+    for group, seed in measured.runs:
+        points = results.points(measured.run(group, seed))
+        for epoch in points.keys() - {None}:
+            points[epoch][name] = {"settings": {}, "values": {name: 7.0}}
+            points[epoch]["update/learning_rate"]["values"][
+                "update/preconditioned_limit"
+            ] = 380.0
+        results.write_points(measured.run(group, seed), points)
+    panels = along.along_training(folder.read(measured.path)).axes
+    (panel,) = [each for each in panels if "Adam" in each.get_ylabel()]
+    dashed = [each for each in panel.get_lines() if each.get_linewidth() == 1.2]
+    assert [set(line.get_ydata()) for line in dashed] == [{380.0}] * 2
+
+
 def test_a_seed_without_a_finite_value_leaves_no_mean_and_is_told(measured):
     """An infinite noise scale, say: the mean of the others would be no mean."""
     place = measured.run("SB", 0)

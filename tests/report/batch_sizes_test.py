@@ -67,12 +67,62 @@ def test_sizes_that_cannot_be_tested_are_told_apart():
     """A sweep that was interrupted in its second seed, small sizes first."""
     three = [1.0, 1.1, 0.9]
     large = {16: three, 256: [9.0, 10.0, 11.0], 4_000: [0.5]}
-    assert batch_sizes._sharpness(large) == (
+    assert batch_sizes._sharpness(large, all_there=True) == (
         "256 is the smallest batch size significantly above 16; of one seed, or of seeds without any spread, at 4,000; "
         "the rise is steepest from 16 to 256, 1.8 times a doubling"
     )
     between = {16: three, 256: [9.0], 1_024: [9.0, 10.0, 11.0]}
-    assert "of seeds without any spread, at 256;" in batch_sizes._sharpness(between)
+    assert "of seeds without any spread, at 256;" in batch_sizes._sharpness(
+        between, all_there=True
+    )
+
+
+def test_a_size_of_which_every_run_diverged_is_named_and_is_not_among_all_larger_ones(
+    swept,
+):
+    for seed in range(3):
+        place = swept.path / "runs" / f"large-{seed}"
+        (place / "measurements.json").unlink()
+        failed = {"state": "failed", "diverged": True, "reason": "the loss is nan"}
+        results.write_json(place / "status.json", failed)
+    swept.study(
+        runs=[
+            *results.read_json(swept.path / "study.json")["runs"],
+            {"run": "huge-0", "group": "B9000", "seed": 0, "batch_size": 9_000},
+        ]
+    )
+    said = list(batch_sizes.thresholds(folder.read(swept.path)))
+    assert said == [
+        "Test accuracy, %, batch norm: running averages: highest, 98, at 256; significantly lower at 16; without a value at 4,000 and 9,000.",
+        "φ, full space, ε = 1e-3, batch norm: running averages: 256 is the smallest batch size significantly above 16; the rise is steepest from 16 to 256, 1.0 times a doubling; without a value at 4,000 and 9,000.",
+    ]
+    lost = "; ".join(f"B4000, seed {seed} (diverged)" for seed in range(3))
+    answer = summary.summarise(swept.path)["answer"]
+    assert answer == " ".join([f"Without any number: {lost}.", *said])
+
+
+def test_a_best_or_a_smallest_size_without_spread_does_not_hide_what_the_others_show():
+    # scipy.stats.ttest_ind, one-sided: 3.4e-05 and 5.8e-06.
+    accuracy = {16: [97.0] * 3, 256: [90.0, 90.1, 89.9], 4_000: [80.0, 80.1, 79.9]}
+    assert batch_sizes._accuracy(accuracy) == (
+        "highest, 97, at 16; significantly lower at 256 and 4,000"
+    )
+    assert batch_sizes.largest_without_loss(accuracy) == 16
+    sharpness = {16: [1.0] * 3, 256: [2.0, 2.1, 1.9], 4_000: [4.0, 4.1, 3.9]}
+    said = batch_sizes._sharpness(sharpness, all_there=True)
+    assert said.startswith("256 is the smallest batch size significantly above 16, and all larger ones are;")  # fmt: skip
+    # Of one seed each, all but the first decide nothing.
+    single = {16: [1.0, 1.1, 0.9], 256: [9.0], 4_000: [9.0]}
+    assert batch_sizes._sharpness(single, all_there=True).endswith("cannot tell where it rises")  # fmt: skip
+
+
+def test_the_level_of_both_tests_is_five_percent():
+    # scipy.stats.ttest_ind, one-sided: 0.032, 0.075 and 0.052.
+    above = {1: [1.0, 1.3, 0.7], 2: [3.0, 2.0, 4.0]}
+    assert batch_sizes.smallest_above_first({**above, 1: [-1.0, -0.7, -1.3], 2: [1.0, 0.0, 2.0]}) == 2  # fmt: skip
+    for best, other in (([2.4, 2.0, 2.8], [1.9, 1.7, 2.1]), ([2.2, 2.0, 2.4], [2, 1.8, 1.9])):  # fmt: skip
+        assert batch_sizes._accuracy({1: best, 2: other}).endswith("not significantly lower at 2")  # fmt: skip
+    assert batch_sizes._accuracy({1: above[2], 2: above[1]}).endswith("; significantly lower at 2")  # fmt: skip
 
 
 def test_an_unfinished_sweep_is_called_so(swept):
@@ -153,7 +203,9 @@ def test_thresholds_of_curves_known_by_heart():
     single = {size: [float(size)] for size in SIZES}
     assert batch_sizes.largest_without_loss(single) is None
     assert batch_sizes.smallest_above_first(single) is None
-    assert batch_sizes._sharpness(single).endswith("cannot tell where it rises")
+    assert batch_sizes._sharpness(single, all_there=True).endswith(
+        "cannot tell where it rises"
+    )
     # A size with one seed left decides nothing, and one in between does not go unsaid.
     lost = {16: list(3 + seeds), 256: list(2.9 + seeds), 4_000: [1.0]}
     assert batch_sizes.largest_without_loss(lost) == 256
@@ -165,7 +217,7 @@ def test_thresholds_of_curves_known_by_heart():
         "; of one seed, or of seeds without any spread, at 4,000"
     )
     falls_again = {16: list(1 + seeds), 256: list(9 + seeds), 4_000: list(1 + seeds)}
-    assert batch_sizes._sharpness(falls_again) == (
+    assert batch_sizes._sharpness(falls_again, all_there=True) == (
         "256 is the smallest batch size significantly above 16; of the larger ones 4,000 is not; the rise is steepest from 16 to 256, 1.7 times a doubling"
     )
     # Every seed a hundred times higher, one of them a thousand: the plain test has p = 0.2, for its spread.

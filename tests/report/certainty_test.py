@@ -20,6 +20,24 @@ def test_the_error_of_a_mean_is_the_root_of_the_sum_of_squares_over_n():
     assert certainty(points, TRACE) == {"stderr": 2.5}
 
 
+def test_each_measure_of_a_record_has_an_error_of_its_own():
+    rise, share = "flatness/adaptive_noise/batch", "hessian/negative_share/batch"
+    point = {
+        "flatness/batch": {
+            "values": {rise: 1.0, "flatness/noise/batch": 2.0, "flatness/sam/batch": 3},
+            "detail": {"adaptive_noise_stderr": 0.5, "noise_stderr": 0.1},
+        },
+        "hessian/density/batch": {
+            "values": {share: 0.2},
+            "detail": {"negative_share_stderr": 0.07},
+        },
+    }
+    assert certainty([point], rise) == {"stderr": 0.5}
+    assert certainty([point], "flatness/noise/batch") == {"stderr": 0.1}
+    assert certainty([point], "flatness/sam/batch") == {}
+    assert certainty([point, point], share)["stderr"] == pytest.approx(0.07 / 2**0.5)
+
+
 def test_iterations_that_ended_early_are_counted():
     points = records(LARGEST, {"converged": True}, {"converged": False})
     assert certainty(points, LARGEST) == {"not_converged": 1}

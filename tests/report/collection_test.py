@@ -122,6 +122,31 @@ def test_figures_are_those_of_the_papers_networks(place):
     assert 'href="sharp_minima-F1/report.html"' in (place / "report.html").read_text()
 
 
+def test_the_headline_counts_the_seeds_that_were_measured_in_both_groups(place):
+    assert "F1 (an unknown number of epochs, 3 seeds): " in collection.build(place)
+    assert "2 of 3 studies have results here" in collection.build(place)
+    assert "n = 3" in text(place)
+    runs = place / "sharp_minima-F1" / "runs"
+    for run in runs.glob("*-B1000-seed[12]-*"):
+        (run / "measurements.json").unlink()
+    assert "F1 (an unknown number of epochs, 1 of 3 seeds): " in collection.build(place)
+    assert "n = 1 of 3" in text(place)
+    for file in runs.glob("*/measurements.json"):
+        file.unlink()
+    assert "1 of 3 studies have results here" in collection.build(place)
+
+
+def test_the_distances_are_those_of_sb_in_units_of_lb(place):
+    for seed in range(3):
+        for size, factor in ((100, 6.0), (1000, 1.5)):
+            (file,) = (place / "sharp_minima-F1" / "runs").glob(f"*-B{size}-seed{seed}-*/measurements.json")  # fmt: skip
+            content = results.read_json(file)
+            content["measurements"]["distance_from_start"]["values"] = {"distance_from_start": factor * (seed + 1)}  # fmt: skip
+            results.write_json(file, content)
+    said = collection.distances(collection.read(place))
+    assert said.endswith("here the ratio of the means is 4 (F1).")
+
+
 def test_other_studies_have_no_table_of_the_paper(place):
     write(place, [{**entry("mine"), "folder": "sharp_minima-F1"}])
     assert collection.build(place) == "1 of 1 studies have results here."

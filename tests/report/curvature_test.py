@@ -172,3 +172,21 @@ def test_the_page_holds_both_tables(study):
     html = page.render(folder, summary.summarise(study.path), {})
     assert "The largest eigenvalues" in html
     assert "The gradient noise scale" not in html
+
+
+def test_a_density_without_finite_values_is_not_drawn_and_stops_no_report(study):
+    def measured(group, seed, mean):
+        file = study.run(group, seed) / "measurements.json"
+        content = results.read_json(file)
+        detail = {"grid": [0.0, 1.0, 2.0], "lower": [0.0] * 3, "upper": [2.0] * 3, "mean": mean}  # fmt: skip
+        name = "hessian/density/running"
+        content["measurements"][name] = {"settings": {}, "values": {}, "detail": detail}
+        results.write_json(file, content)
+
+    measured("SB", 0, [math.inf] * 3)
+    assert curvature.density(read(study.path)) is None
+    measured("LB", 0, [0.5, 1.0, 0.5])
+    (panel,) = curvature.density(read(study.path)).axes
+    drawn = [list(line.get_ydata()) for line in panel.get_lines()]
+    assert [0.5, 1.0, 0.5] in drawn
+    assert panel.get_ylim()[1] == pytest.approx(3.0)

@@ -19,6 +19,8 @@ def test_how_much_the_mode_matters_is_computed_from_the_means():
             "C1": summary(SB=small | other, LB=large | other),
         }
     )
+    # And below 1 where it is smaller: no word says which of the two is larger.
+    assert "larger" not in said.replace("larger of both", "")
     assert ": 10 at SB, 50 at LB of F1; 1.0 to 10 at SB, 1.0 to 50 at LB of C1." in said
     assert (
         "LB / SB is 100 with running averages, 20 with statistics of the batch of F1; "

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bsexp import results
-from bsexp.report import folder, summary
+from bsexp.report import folder, summary, tables
 
 SHARP = "sharpness/full/1e-3/running"
 
@@ -60,13 +60,42 @@ def test_ratio_is_compared_over_baseline_and_gap_is_baseline_minus_compared(stud
     assert "gap/distance_from_start" not in pair
 
 
-def test_pairs_match_seeds_and_leave_out_a_seed_without_a_partner(study):
+def test_pairs_match_seeds_and_one_without_a_partner_has_no_ratio(study):
     (study.run("SB", 1) / "measurements.json").unlink()
     study.measure(SHARP, "SB", {0: 1.0, 2: 4.0})
     study.measure(SHARP, "LB", {0: 10.0, 1: 77.0, 2: 120.0})
     pair = summary.summarise(study.path)["pairs"]["LB/SB"]
-    assert pair["seeds"] == [0, 2]
-    assert pair[f"ratio/{SHARP}"]["values"] == [10.0, 30.0]
+    assert pair["seeds"] == [0, 1, 2]
+    ratio = pair[f"ratio/{SHARP}"]
+    assert ratio["values"][::2] == [10.0, 30.0]
+    assert math.isnan(ratio["values"][1])
+    assert ratio["n"] == 2
+    assert math.isnan(pair["gap/test_accuracy"]["values"][1])
+
+
+def test_a_seed_that_diverged_is_not_passed_over_in_silence(study):
+    """Diverging is an outcome of a batch size, and what the other seeds have is not what every seed has."""
+    study.measure(SHARP, "SB", dict.fromkeys(range(3), 1.0))
+    study.measure(SHARP, "LB", dict.fromkeys(range(3), 8.0))
+
+    def fail(seed, **status):
+        (study.run("LB", seed) / "measurements.json").unlink()
+        results.write_json(study.run("LB", seed) / "status.json", {"state": "failed", "reason": "nan", **status})  # fmt: skip
+
+    fail(1, diverged=True)
+    text = answer(study)
+    assert "is sharper than SB (batch size 100) wherever it has a value" in text
+    assert "over the 2 of 3 seeds that have it)" in text
+    assert text.endswith("Without any number: LB, seed 1 (diverged).")
+    row = next(row for row in tables.rows(summary.summarise(study.path)) if row.label.startswith("φ, full space, ε = 1e-3"))  # fmt: skip
+    assert row.cells["SB"].n == "3"
+    assert row.cells["LB"].n == "2 of 3"
+    assert row.contrast.endswith("(2 of 3)")
+    fail(2)
+    text = answer(study)
+    assert "in the only seed that has it" in text
+    assert "lower by 1.00 points in the only seed that has it, and one seed" in text
+    assert text.endswith("LB, seed 1 (diverged); LB, seed 2 (failed).")
 
 
 def test_two_runs_of_one_seed_are_not_paired_by_guess(study):
@@ -159,11 +188,11 @@ def test_answer_says_how_many_seeds_it_is_about(study):
 
 def test_answer_sharper_with_range_and_significant_loss(study):
     accuracy = [(0.981, 0.978), (0.982, 0.978), (0.980, 0.977)]
-    # the p-value is from scipy.stats.ttest_ind on the six accuracies
+    # 0.07 is the root of (0.1 ** 2 + 0.058 ** 2) / 3; the p-value is from scipy.stats.ttest_ind on the six accuracies
     assert answer(study, [90, 100, 110], accuracy) == (
         "LB (batch size 1000) is sharper than SB (batch size 100) at every seed: φ at ε = 1e-3 in the full space, "
         "running-average batch norm, is 100 times as large (from 90 to 110 over 3 seeds); the test accuracy of LB is "
-        "lower by 0.33 ± 0.06 points, which exceeds the noise between seeds (one-sided Welch test at 5 %, p = 0.0066). "
+        "lower by 0.33 points (standard error 0.07), which exceeds the noise between seeds (one-sided Welch test at 5 %, p = 0.0066). "
         "The mean test loss of both is 0.06 nats. "
         "Other measures, LB / SB: trace of the Hessian 1.0 (running), 1.0 (batch); λ_max of the Hessian 1.0 (running)."
     )
@@ -179,6 +208,19 @@ def test_answer_quotes_the_ratio_of_the_means_and_measures_that_say_otherwise(st
     assert "is 10 times as large (from 3.3 to 30 over 3 seeds)" in text
     assert "trace of the Hessian 1.0 (running), 0.25 (batch);" in text
     assert "The mean test loss of LB is lower: 0.05 nats, that of SB 0.06." in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (0.07, "The mean test loss of LB is higher: 0.07 nats, that of SB 0.06."),
+        (0.05, "The mean test loss of LB is lower: 0.05 nats, that of SB 0.06."),
+        (0.06, "The mean test loss of both is 0.06 nats."),
+    ],
+)
+def test_answer_says_how_the_losses_compare(study, loss, words):
+    study.measure("test_loss", "LB", dict.fromkeys(range(3), loss))
+    assert words in answer(study)
 
 
 def test_answer_compares_every_other_group_with_the_compared_one():
@@ -252,6 +294,8 @@ def test_answer_explains_no_p_value_where_one_seed_gives_none():
                 "ratios from 0.50 to 4.0 over 3 seeds",
             ],
         ),
+        ([1, 2, 4], ["The seeds disagree", "ratios from 1.0 to 4.0 over 3 seeds"]),
+        ([0.5, 1, 1], ["The seeds disagree", "ratios from 0.50 to 1.0 over 3 seeds"]),
         ([1, 1, 1], ["is as sharp as SB"]),
     ],
 )
@@ -265,14 +309,17 @@ def test_answer_names_the_direction_of_sharpness(study, ratio, words):
     [
         (
             [(0.90, 0.89), (0.95, 0.94), (0.85, 0.84)],
-            ["lower by 1.00 ± 0.00 points", "does not exceed the noise"],
+            ["lower by 1.00 points (standard error 4.08)", "does not exceed the noise"],
         ),
         (
             [(0.90, 0.92), (0.90, 0.93), (0.91, 0.93)],
-            ["not lower but higher by 2.33 ± 0.58 points", "no loss"],
+            ["not lower but higher by 2.33 points (standard error 0.47)", "no loss"],
         ),
         ([(0.9, 0.9)] * 3, ["the same on average"]),
-        ([(0.9, 0.8)] * 3, ["lower by 10.00 ± 0.00 points", "no spread"]),
+        (
+            [(0.9, 0.8)] * 3,
+            ["lower by 10.00 points (standard error 0.00)", "no spread"],
+        ),
     ],
 )
 def test_answer_names_the_direction_of_accuracy_and_the_noise(study, accuracy, words):

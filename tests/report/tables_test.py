@@ -81,7 +81,14 @@ def test_a_null_lowers_n_and_says_so(study):
     row = rows(study)["φ, full space, ε = 1e-3", "batch"]
     assert row.cells["LB"].n == "2 of 3"
     assert row.cells["LB"].paper == "205.14 ± 69.52"
-    assert row.contrast == f"{TIMES} 300.0 ± 0.0"
+    assert row.contrast == f"{TIMES} 300.0 ± 0.0 (2 of 3)"
+
+
+def test_the_contrast_is_the_mean_of_the_ratios_with_their_spread(study):
+    study.measure("distance_from_start", "SB", dict.fromkeys(range(3), 10.0))
+    study.measure("distance_from_start", "LB", {0: 10.0, 1: 20.0, 2: 30.0})
+    row = next(each for each in rows(study).values() if each.section == "Distance")
+    assert row.contrast == f"{TIMES} 2.0 ± 1.0"
 
 
 def test_one_seed_has_no_spread(make):

@@ -109,7 +109,7 @@ def test_a_search_that_stalled_is_marked():
     """LB's second search found no finite value at all, which is no better than the first one's 39 of 400."""
     name = "sharpness/full/1e-3/batch"
     found = summary(
-        SB={name: [2.0, 2.0, 2.0], f"{name}/lbfgsb": [1.0, 1.2, 0.19]},
+        SB={name: [2.0, 2.0, 2.0], f"{name}/lbfgsb": [1.0, 0.21, 0.19]},
         LB={name: [400.0, 9.0, 150.0], f"{name}/lbfgsb": [39.0, math.nan, 150.0]},
     )
     rows = [row for row in verdicts.rows("F1", found) if row.search == "lbfgsb"]

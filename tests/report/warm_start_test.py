@@ -27,6 +27,17 @@ def test_a_curve_goes_through_the_mean_of_each_group_at_its_epoch(warm):
     assert list(curve.get_ydata()) == pytest.approx([4400, 44])
 
 
+def test_each_curve_is_of_the_runs_that_begin_with_one_groups_weights(warm):
+    starts = {"SB": {"group": "SB", "epoch": 7}, "LB": {"group": "LB", "epoch": 3}}
+    groups = {name: {"start": start} for name, start in starts.items()}
+    warm.study(config={"groups": groups})
+    accuracy, *_ = warm_start.warm_start(folder.read(warm.path)).axes
+    curves = [line for line in accuracy.lines if line.get_linewidth() == 2]
+    assert [list(line.get_xdata()) for line in curves] == [[3], [7]]
+    means = [float(line.get_ydata()[0]) for line in curves]
+    assert means == pytest.approx([97.1, 98.1])
+
+
 def test_the_page_shows_it(warm):
     report.build(warm.path)
     assert (warm.path / "figures" / "warm_start.svg").exists()
