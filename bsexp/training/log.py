@@ -1,8 +1,9 @@
 """The rows of the runs of a cohort: one an epoch, written while the devices already work on the next."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,9 +84,16 @@ class Log:
         """When each run began, as `Portion` has it."""
         return tuple(self._began)
 
-    def leave_out(self, compilations: Iterable[tuple[float, float]]) -> None:
-        """Leave out times, up to now, in which a program was compiled and the devices waited for it: other runs find it ready."""
-        for first, last in compilations:
+    @contextlib.contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Leave out the time of what is not training, while the devices are not given any."""
+        began = time.perf_counter()
+        yield
+        self.leave_out([(began, time.perf_counter())])
+
+    def leave_out(self, waits: Iterable[tuple[float, float]]) -> None:
+        """Leave out times, up to now, in which the devices waited, for a compiler say: other runs find the program ready."""
+        for first, last in waits:
             waited = self._reader.idle(first, last)
             self._began = [began + waited for began in self._began]
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,10 +199,12 @@ class _Session:
     def run(self) -> dict[int, End]:
         """Train to the end; return how each run ended, by its number in the job."""
         most = self._job.train.steps_per_dispatch
-        with (
-            contextlib.closing(self._log),
-            self._job.trainer.open_feed(self._seeds, most) as fed,
-        ):
+        with contextlib.closing(self._log), contextlib.ExitStack() as opened:
+            with self._log.left_out():
+                fed = opened.enter_context(
+                    self._job.trainer.open_feed(self._seeds, most)
+                )
+                self._job.trainer.prepare(self._state)
             for epoch in self._job.epochs:
                 if epoch.end > self._done and self._running:
                     self._train_epoch(epoch, fed)
@@ -247,32 +249,29 @@ class _Session:
     def _keep(self, number: int) -> None:
         """Keep the states after an epoch that is to be measured."""
         if number in self._job.kept:
-            for i, state in self._to_measure(self._running).items():
-                self._members[i].snapshots.save(number, state)
+            self._log.read_previous(None)
+            # NOTE: what is kept to be measured takes no time from a run whose seconds are counted.
+            with self._log.left_out():
+                for i, state in self._to_measure(self._running).items():
+                    self._members[i].snapshots.save(number, state)
 
     def _dispatch(
         self, epoch: Epoch, fed: feed.Feed, first: int, last: int, *, ends: bool
     ) -> None:
         trainer = self._job.trainer
-        with self._compilation_left_out():
-            self._state, sums = trainer.run(
-                self._state, self._placed, fed, epoch.updates(first, last)
-            )
+        known = len(trainer.first_calls)
+        self._state, sums = trainer.run(
+            self._state, self._placed, fed, epoch.updates(first, last)
+        )
+        self._log.leave_out(trainer.first_calls[known:])
         read = self._log.read(trainer.engine.reading(sums))
         held_out = None
         if ends:
-            with self._compilation_left_out():
-                pending = trainer.evaluate(self._state)
+            pending = trainer.evaluate(self._state)
             held_out = self._log.read(functools.partial(evaluation.read, pending))
         size = (last - first) * epoch.batch
         began = self._log.began
         self._log.read_previous(log.Portion(epoch, last, size, read, held_out, began))
-
-    @contextlib.contextmanager
-    def _compilation_left_out(self) -> Iterator[None]:
-        known = len(self._job.trainer.first_calls)
-        yield
-        self._log.leave_out(self._job.trainer.first_calls[known:])
 
     def _over(self) -> list[int]:
         """Return the places of the runs that end now, by their rows."""
@@ -285,9 +284,11 @@ class _Session:
 
     def _finish(self, places: list[int], number: int) -> None:
         """End runs and save their last states, with precise statistics where these are asked for."""
-        for i, state in self._to_measure(places).items():
-            self._checkpoint(i, number, state)
-            self._end(i, jax.device_get(state))
+        self._log.read_previous(None)
+        with self._log.left_out():
+            for i, state in self._to_measure(places).items():
+                self._checkpoint(i, number, state)
+                self._end(i, jax.device_get(state))
 
     def _end(self, i: int, state: step.State) -> None:
         """End a run, whatever becomes of its place on the devices."""
@@ -295,8 +296,7 @@ class _Session:
         self._log.ended.add(i)
 
     def _to_measure(self, places: list[int]) -> dict[int, step.State]:
-        """Return the states of the runs that did not fail, with precise statistics where these are asked for."""
-        self._log.read_previous(None)
+        """Return the states of the runs that did not fail, with precise statistics where these are asked for; read the log first."""
         states = {i: self._member(i) for i in places if i not in self._log.failed}
         if self._job.precise is None or not states:
             return states

@@ -52,7 +52,7 @@ def factor(
     f(p) = s(p) min(1, (p + B) / W), with s Optax's schedule at a peak of 1, B the first batch size and W the length of the
     warm-up. Both count from the start of training; the last update of the warm-up is the first at full rate, but for batches
     that grow within it, and none is at rate zero. Lengths in epochs or steps end where that epoch or update of the run ends,
-    also where its batches grow.
+    also where its batches grow; what goes on after a length, as `exponential_decay` does, goes on at the same pace by examples.
 
     Args:
         schedule: its configuration.
@@ -61,7 +61,7 @@ def factor(
 
     Returns:
         A function of a scalar, int32 or float32, to a float32 scalar. It computes in float32, whose spacing is 8 at
-        10^8 examples: a jump can come that much early.
+        10^8 examples: a jump can come that much early, and those of a staircase an update late.
 
     Raises:
         ValueError: a length is not above zero, or Optax does not take an argument.
@@ -178,6 +178,9 @@ def errors(
         return {"schedule.arguments": most}
     if wrong := _wrong_boundaries(schedule, seen, total_examples):
         return {"schedule.arguments": f"{wrong}; the whole training is {longest}"}
+    if schedule.arguments.get("staircase") and len({size for _, size in epochs}) > 1:
+        wrong = "staircase cannot follow batches that grow, for its jumps are equally many examples apart; "
+        return {"schedule.arguments": wrong + "piecewise_constant_schedule can"}
     try:
         made = factor(schedule, epochs=epochs, total_examples=total_examples)
         values = jax.vmap(made)(jnp.linspace(0, total_examples, 101))

@@ -112,6 +112,15 @@ class Trainer:
             workers=self._settings.data.workers,
         )
 
+    def prepare(self, state: Any) -> None:
+        """Compile what evaluates, once, and wait for it: beside the first updates it would take cores from them."""
+        if "evaluation" not in self._called:
+            with self._first_call("evaluation"):
+                for split in self.place.held_out.values():
+                    # The last chunk may be a smaller one.
+                    ends = evaluation.HeldOut([split.chunks[0], split.chunks[-1]], 1)
+                    self._evaluation(ends, state).read()
+
     def run(
         self, state: Any, seeds: Any, fed: feed.Feed, updates: Updates
     ) -> tuple[Any, Any]:
@@ -155,13 +164,15 @@ class Trainer:
 
     def evaluate(self, state: Any) -> dict[str, evaluation.CohortPending]:
         """Hand the evaluation of all members on every held-out split to the devices."""
-        with self._first_call("evaluation"):
-            return {
-                name: evaluation.dispatch_cohort(
-                    self.engine, self.recipe.model, split, state
-                )
-                for name, split in self.place.held_out.items()
-            }
+        return {
+            name: self._evaluation(split, state)
+            for name, split in self.place.held_out.items()
+        }
+
+    def _evaluation(
+        self, split: evaluation.HeldOut, state: Any
+    ) -> evaluation.CohortPending:
+        return evaluation.dispatch_cohort(self.engine, self.recipe.model, split, state)
 
     @contextlib.contextmanager
     def _first_call(self, program: int | str) -> Iterator[None]:

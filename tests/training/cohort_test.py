@@ -169,21 +169,71 @@ def test_seconds_end_a_run_between_two_portions(make_job, tmp_path):
 
 
 def test_compilation_is_not_among_the_seconds(make_job, tmp_path):
-    """The first program's at least, which the devices wait for; the second cohort of a shape finds the programs ready."""
+    """The second cohort of a shape finds the programs ready."""
     job = make_job(tmp_path / "run", epochs=1)
-    settings = config.Base(model=config.Model(name="tiny"))
-    cold = trainer.Trainer(job.trainer.recipe, job.trainer.place, settings)
+    model = job.trainer.recipe.model
+
+    def slow(*arguments):
+        time.sleep(3)  # while it is traced
+        return model.apply(*arguments)
+
+    slowly = dataclasses.replace(model, apply=slow)
+    cold = trainer.Trainer(
+        job.trainer.recipe._replace(model=slowly),
+        job.trainer.place,
+        config.Base(model=config.Model(name="tiny")),
+    )
     job = dataclasses.replace(job, trainer=cold)
     began = time.perf_counter()
     loop.train(job)
     took, calls = time.perf_counter() - began, list(job.trainer.first_calls)
     (row,) = results.read_rows(job.folders[0] / results.CURVES)
-    (first, last), *others = calls
-    assert others
-    assert 0 < row["seconds"] <= took - (last - first) < took
+    spent = [last - first for first, last in calls]
+    assert len(spent) == 2  # what evaluates and what trains
+    assert max(spent) > 3
+    assert 0 < row["seconds"] <= took - sum(spent)
     again = dataclasses.replace(job, folders=(tmp_path / "again",))
     loop.train(again)
     assert job.trainer.first_calls == calls
+
+
+def test_neither_keeping_a_state_nor_precise_statistics_take_seconds_from_a_run(
+    make_job, tmp_path
+):
+    """Three of a second each stand before the last row."""
+    job = make_job(tmp_path / "run", epochs=4)
+
+    def slow(states, _seeds):
+        time.sleep(1)
+        return [job.trainer.engine.member(states, 0).statistics]
+
+    job = dataclasses.replace(job, kept=(1, 2, 3), precise=slow)
+    began = time.perf_counter()
+    loop.train(job)
+    assert time.perf_counter() - began > 4
+    assert results.kept_epochs(job.folders[0]) == [1, 2, 3]
+    *_, last = results.read_rows(job.folders[0] / results.CURVES)
+    assert last["seconds"] < 3
+
+
+def test_seconds_go_on_where_a_stopped_run_does_and_a_budget_is_granted_once(
+    make_job, tmp_path
+):
+    folder = tmp_path / "run"
+    loop.train(make_job(folder, epochs=2))
+    file = folder / results.CURVES
+    for row, seconds in zip(found := results.read_rows(file), (100, 200), strict=True):
+        row["seconds"] = seconds
+    results.write_rows(file, found)
+    loop.train(make_job(folder, epochs=3))
+    first, second, third = results.read_rows(file)
+    assert (first["seconds"], second["seconds"]) == (100, 200)
+    assert 200 < third["seconds"] < 300
+    results.write_rows(file, [first, second, {**third, "seconds": 249.9}])
+    (end,) = loop.train(make_job(folder, epochs=100_000, seconds=250.0))
+    last = results.read_rows(file)[-1]
+    assert 250 <= last["seconds"] < 300
+    assert int(end.step) == last["step"] > third["step"]
 
 
 def test_stacked_runs_need_no_copy_of_the_data(make_job, tmp_path):

@@ -2,6 +2,10 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from bsexp import config, models
@@ -94,6 +98,75 @@ def test_what_would_have_no_effect_is_told(fields, field, message):
     found = recipe.errors(base, 256, EXAMPLES)
     assert found.keys() == {field}
     assert message in found[field]
+
+
+DEFAULT = config.Run("group", 0, 256, config.Base())
+# Of two runs that differ in nothing else one program can train both, each from its own numbers.
+OF_EACH_RUN = {"optimizer.learning_rate", "optimizer.weight_decay"}
+
+
+def others(value, path=""):
+    """Yield each field that decides numbers, by its path, and the settings with another value there."""
+    for field in dataclasses.fields(value):
+        now, place = getattr(value, field.name), f"{path}{field.name}"
+        if dataclasses.is_dataclass(now):
+            for name, other in others(now, f"{place}."):
+                yield name, dataclasses.replace(value, **{field.name: other})
+        elif field.metadata["identity"]:
+            yield place, dataclasses.replace(value, **{field.name: another(now)})
+
+
+def another(value):
+    return {
+        bool: lambda: not value,
+        int: lambda: value + 1,
+        float: lambda: value + 0.25,
+        str: lambda: f"{value}x",
+        tuple: lambda: (*value, 1),
+        dict: lambda: {**value, "b1": 0.5},
+    }[type(value)]()
+
+
+def test_runs_that_differ_in_a_field_that_decides_numbers_share_no_program():
+    """They would be trained as the first of them. A start is a state, and a rule what it makes of the optimizer."""
+    found = dict(others(config.Base()))
+    assert len(found) > 50
+    for name, base in found.items():
+        if name.startswith(("start.", "scaling.")):
+            continue
+        shape = recipe.shape(dataclasses.replace(DEFAULT, base=base))
+        assert (shape == recipe.shape(DEFAULT)) == (name in OF_EACH_RUN), name
+    larger = dataclasses.replace(DEFAULT, batch_size=512)
+    assert recipe.shape(larger) != recipe.shape(DEFAULT)
+    assert recipe.shape(dataclasses.replace(DEFAULT, seed=1)) == recipe.shape(DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        # Four times the base batch: Malladi et al. 2022 make of 1 - b1 = 0.1 and 1 - b2 = 0.001 four times as much.
+        ("adam_sde", optax.adam(2e-3, 0.6, 0.996, 5e-9)),
+        ("linear", optax.adam(4e-3)),
+        ("square_root", optax.adam(2e-3)),
+        ("none", optax.adam(1e-3)),
+    ],
+)
+def test_a_rule_is_what_a_run_is_trained_by(rule, expected):
+    base = config.Base(scaling=config.Scaling(rule=rule, base_batch=256))
+    run = config.Run("group", 0, 1_024, base)
+    model = models.build("F1", (28, 28, 1), 10, 0.9)
+    trained = recipe.build(run, model, EXAMPLES)
+    state = recipe.start(run, model, EXAMPLES)
+    x, kept = state.parameters, expected.init(state.parameters)
+    for i in range(3):
+        gradient = jax.tree.map(lambda leaf: jnp.sin(leaf + i), x)  # noqa: B023 - used at once
+        other, kept = expected.update(gradient, kept)
+        update, moved = trained.optimizer.update(gradient, state.optimizer, x, 1.0)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-10),
+            *(update, other),
+        )
+        state = state._replace(optimizer=moved)
 
 
 def test_a_limit_that_another_one_comes_before_is_no_limit_that_epochs_do_not_reach():

@@ -170,6 +170,17 @@ def test_where_batches_grow_a_length_ends_with_that_epoch_or_update(unit, length
     assert too_long["schedule.warmup"].startswith(f"must be at most {end} {unit}, the")
 
 
+def test_a_staircase_is_refused_where_batches_grow_and_it_would_jump_at_other_updates():
+    arguments = {"decay_rate": 0.5, "transition_steps": 1, "staircase": True}
+    chosen = config.Schedule(name="exponential_decay", arguments=arguments)
+    told = schedules.errors(chosen, **GROWING)["schedule.arguments"]
+    assert told.startswith("staircase cannot follow batches that grow")
+    even = {"epochs": ((10, 32),) * 4, "total_examples": 1_280}
+    assert schedules.errors(chosen, **even) == {}
+    smooth = config.Schedule(name="exponential_decay", arguments={**arguments, "staircase": False})  # fmt: skip
+    assert schedules.errors(smooth, **GROWING) == {}
+
+
 def test_where_batches_grow_optax_counts_the_begin_of_a_decay_from_the_end_of_its_ramp():
     """A ramp over 10 updates of 10 examples, 5 of 20 at full rate, then half as much after each 5."""
     training = {"epochs": ((10, 10), (10, 20)), "total_examples": 300}
