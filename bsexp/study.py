@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from bsexp import (
@@ -75,13 +74,16 @@ def _model_error(base: config.Base) -> str:
 
 def _normalised(base: config.Base) -> bool:
     found = examples.describe(base.data)
-    model = workshop.build_model(base.model, found.image_shape, found.num_classes)
-    _, statistics = jax.eval_shape(model.init, jax.random.key(0))
-    return bool(statistics)
+    return recipe.normalised(
+        workshop.build_model(base.model, found.image_shape, found.num_classes)
+    )
 
 
 def _recipe_errors(base: config.Base, size: int, number: int) -> dict[str, str]:
-    return recipe.errors(base, size, number) | _augmentation_errors(base)
+    # Of networks all but the user's have batch norm.
+    normalised = not base.model.own or bool(_model_error(base)) or _normalised(base)
+    found = recipe.errors(base, size, number, normalised=normalised)
+    return found | _augmentation_errors(base)
 
 
 def _augmentation_errors(base: config.Base) -> dict[str, str]:

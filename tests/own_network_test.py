@@ -82,3 +82,35 @@ def test_it_is_trained_and_measured_and_another_file_makes_another_run(
     assert (
         f"the file that holds my_network:{name} has become another one" in look.stderr
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("file")
+def test_ghost_batches_restrict_no_network_without_batch_norm(tmp_path, command_line):
+    """In microbatches its loss after two epochs is that of whole batches; one with batch norm is asked for a ghost batch."""
+
+    def ended(name, folder, *words):
+        model = f"--config.model.name=my_network:{name}"
+        return command_line(*SMALL, model, f"--workdir={tmp_path / folder}", *words)
+
+    losses = {}
+    for folder, words in (
+        ("whole", ()),
+        ("parts", ("--config.batch.microbatch=25",)),
+        # An eighth of each batch lies together: 10 examples of SB's, 25 of LB's.
+        ("ordered", ("--config.groups.SB.batch.size=80",
+                     "--config.execution.deterministic_reduction=True")),
+    ):  # fmt: skip
+        done = ended("Plain", folder, *words)
+        assert done.returncode == 0, done.stderr
+        losses[folder] = [
+            found["evaluation/running"]["values"]["train_loss"]
+            for run, found in measured(tmp_path / folder).items()
+            if "B50" in run
+        ]
+        if words:
+            refused = ended("Network", "refused", *words)
+            assert refused.returncode == 2
+            assert "config.batch.ghost" in refused.stderr
+    assert losses["parts"] == pytest.approx(losses["whole"], rel=1e-3)
+    assert len(losses["whole"]) == 1

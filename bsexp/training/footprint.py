@@ -68,7 +68,9 @@ def peak_bytes(subject: Subject) -> int:
     size = max(each.batch for each in recipe.epochs(run, number))
     shared = recipe.build(run, subject.model, number)
     place = sharded.Jit(mesh.make(layout, jax.devices()), layout.members)
-    parts = recipe.divide(run.base, size, layout.data)
+    parts = recipe.divide(
+        run.base, size, layout.data, normalised=recipe.normalised(subject.model)
+    )
     source, portion, everywhere = _data(subject, parts)
     program = epoch.make_chunk(place, shared, parts, source)
     spread = jax.tree.map(
@@ -131,7 +133,9 @@ def fitting_microbatch(subject: Subject, limit: int) -> int | None:
     It keeps the ghost batches, and so the numbers. Each try is compiled, and at most half the one before.
     """
     base, size = subject.run.base, subject.run.batch_size
-    ghost, microbatch = base.batch.ghost or size, base.batch.microbatch or size
+    normalised = recipe.normalised(subject.model)
+    ghost = (base.batch.ghost or size) if normalised else 1
+    microbatch = base.batch.microbatch or size
 
     def divided(microbatch: int) -> config.Base:
         batch = dataclasses.replace(base.batch, microbatch=microbatch)
@@ -139,7 +143,9 @@ def fitting_microbatch(subject: Subject, limit: int) -> int | None:
 
     def divides(microbatch: int) -> bool:
         try:
-            recipe.divide(divided(microbatch), size, subject.layout.data)
+            recipe.divide(
+                *(divided(microbatch), size, subject.layout.data), normalised=normalised
+            )
         except bounds.FieldError:
             return False
         return True

@@ -60,7 +60,10 @@ def cohort(run: config.Run) -> tuple[str, bool]:
 
 def schedule_errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
     """Return what is wrong with the schedule of a run that starts at batch size B, by field."""
-    if errors(base, size, examples):  # how long it trains is not known
+    # How its batches are divided changes no length.
+    if errors(
+        base, size, examples, normalised=False
+    ):  # how long it trains is not known
         return {}
     lengths = _lengths(base, size, examples)
     return schedules.errors(base.schedule, **lengths)
@@ -80,17 +83,20 @@ def epochs(run: config.Run, examples: int) -> tuple[Epoch, ...]:
     return timeline.timeline(run.base.batch, run.batch_size, run.base.train, examples)
 
 
-def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
+def errors(
+    base: config.Base, size: int, examples: int, *, normalised: bool
+) -> dict[str, str]:
     """Return what is wrong with how a run is divided and how it ends, by field.
 
     Args:
         base: the configuration.
         size: B of the first epoch.
         examples: N, of the training set.
+        normalised: whether the network has batch norm.
     """
     found: dict[str, str] = {}
     for check in (
-        lambda: _check_mesh(base, size, examples),
+        lambda: _check_mesh(base, size, examples, normalised=normalised),
         lambda: _check_limit(base, size, examples, "steps"),
         lambda: _check_limit(base, size, examples, "examples"),
         lambda: _check_metric(base, "monitor", base.train.patience),
@@ -106,12 +112,17 @@ def errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
     return found
 
 
-def _check_mesh(base: config.Base, size: int, examples: int) -> None:
+def _check_mesh(
+    base: config.Base, size: int, examples: int, *, normalised: bool
+) -> None:
     mesh.check(len(jax.devices()), jax.process_count(), base.execution)
-    _check_division(base, size, examples, base.execution.data or 1)
+    devices = base.execution.data or 1
+    _check_division(base, size, examples, devices, normalised=normalised)
 
 
-def _check_division(base: config.Base, size: int, examples: int, devices: int) -> None:
+def _check_division(
+    base: config.Base, size: int, examples: int, devices: int, *, normalised: bool
+) -> None:
     listed = timeline.timeline(base.batch, size, base.train, examples)
     if (seen := listed[-1].seen_after) > _MOST_EXAMPLES:
         raise bounds.FieldError(
@@ -125,7 +136,7 @@ def _check_division(base: config.Base, size: int, examples: int, devices: int) -
             f"the batch would not grow after epoch {min(unreached)}: the run has {len(listed)}",
         )
     for each in {epoch.batch for epoch in listed}:
-        divide(base, each, devices)
+        divide(base, each, devices, normalised=normalised)
 
 
 def _check_limit(base: config.Base, size: int, examples: int, field: str) -> None:
@@ -179,8 +190,18 @@ def _check_robust(robust: config.Robust) -> None:
         )
 
 
-def divide(base: config.Base, size: int, devices: int) -> division.Division:
+def normalised(model: models.Model) -> bool:
+    """Say whether a network has batch norm."""
+    _, statistics = jax.eval_shape(model.init, jax.random.key(0))
+    return bool(statistics)
+
+
+def divide(
+    base: config.Base, size: int, devices: int, *, normalised: bool
+) -> division.Division:
     """Divide a batch of B examples over devices as the configuration says.
+
+    Without batch norm no examples belong together, and ghost batches restrict nothing.
 
     Raises:
         bounds.FieldError: the parts do not divide each other.
@@ -195,7 +216,7 @@ def divide(base: config.Base, size: int, devices: int) -> division.Division:
         return division.divide(
             size,
             alone or microbatch,
-            base.batch.ghost,
+            base.batch.ghost if normalised else 1,
             devices,
             ordered=base.execution.deterministic_reduction,
         )
@@ -216,10 +237,13 @@ def layout(
         model: their network.
         examples: N, of the training set.
     """
+    has_norm = normalised(model)
 
     def fits(devices: int) -> bool:
         try:
-            _check_division(run.base, run.batch_size, examples, devices)
+            _check_division(
+                *(run.base, run.batch_size, examples, devices), normalised=has_norm
+            )
         except bounds.FieldError:
             return False
         return True

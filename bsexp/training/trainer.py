@@ -94,6 +94,7 @@ class Trainer:
         self.place = where
         self.engine = where.engine
         self._settings = settings
+        self._normalised = recipe.normalised(shared.model)
         self._programs: dict[int, epoch.Chunk] = {}
         self._called: set[int | str] = set()
         self.first_calls: list[tuple[float, float]] = []
@@ -149,7 +150,9 @@ class Trainer:
 
     def _divide(self, batch_size: int) -> division.Division:
         devices = self.engine.mesh.shape[DATA]
-        return recipe.divide(self._settings, batch_size, devices)
+        return recipe.divide(
+            self._settings, batch_size, devices, normalised=self._normalised
+        )
 
     def _program(self, batch_size: int) -> epoch.Chunk:
         if batch_size not in self._programs:

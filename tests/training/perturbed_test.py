@@ -127,6 +127,6 @@ def test_training_takes_each_number_from_its_setting():
 
 def test_adversarial_and_stability_training_are_one_or_the_other():
     base = config.Base(robust=config.Robust(adversarial=0.1, stability=1.0))
-    assert recipe.errors(base, 256, 60_000) == {
+    assert recipe.errors(base, 256, 60_000, normalised=True) == {
         "robust.stability": "cannot be combined with config.robust.adversarial"
     }

@@ -95,7 +95,7 @@ def test_where_seconds_decide_a_cpu_trains_one_run_at_a_time():
 def test_what_would_have_no_effect_is_told(fields, field, message):
     """With 256 of 60 000 examples 300 updates end in the second epoch."""
     base = dataclasses.replace(config.Base(), **fields)
-    found = recipe.errors(base, 256, EXAMPLES)
+    found = recipe.errors(base, 256, EXAMPLES, normalised=True)
     assert found.keys() == {field}
     assert message in found[field]
 
@@ -172,10 +172,10 @@ def test_a_rule_is_what_a_run_is_trained_by(rule, expected):
 def test_a_limit_that_another_one_comes_before_is_no_limit_that_epochs_do_not_reach():
     train = config.Train(steps=10, examples=2_000)
     base = dataclasses.replace(config.Base(), train=train)
-    assert recipe.errors(base, 256, EXAMPLES) == {}
+    assert recipe.errors(base, 256, EXAMPLES, normalised=True) == {}
 
 
 def test_a_loss_may_have_a_target_above_one():
     train = config.Train(target=1.5, target_metric="test_loss", stop_at_target=True)
     base = dataclasses.replace(config.Base(), train=train)
-    assert recipe.errors(base, 256, EXAMPLES) == {}
+    assert recipe.errors(base, 256, EXAMPLES, normalised=True) == {}
