@@ -375,3 +375,20 @@ def test_bad_arguments_of_what_reads_a_density_are_named(function, arguments, bl
 def test_a_bad_gap_is_named():
     with pytest.raises(ValueError, match=r"^gap=0: must be"):
         density.outliers(exact(CENTRE, np.ones((2, 30))), gap=0)
+
+
+def test_the_negative_share_is_a_ratio_of_means_and_not_a_mean_of_ratios():
+    """Starts with much of the one negative eigenvalue have large sums: the mean of ratios is 0.4 here."""
+    spectrum = np.r_[-30.0, np.ones(29)]
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(4_000, 30))
+    share = density.negative(exact(spectrum, signs), 0.0).share
+    assert abs(share.value - 30 / 59) <= 3 * share.stderr
+    assert share.stderr < 0.02
+
+
+def test_rounding_is_that_of_the_start_with_the_largest_node():
+    """A start without the eigenvalue 9 has nodes 1 alone."""
+    matrix = jnp.array([[5.0, 4.0], [4.0, 5.0]])
+    found = quadrature(matrix, 16, 2)
+    assert {1.0, 9.0} == set(found.nodes[:, 0].round(9).tolist())
+    assert found.rounding / np.finfo(float).eps == pytest.approx(30 * 9)

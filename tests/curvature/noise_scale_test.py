@@ -337,3 +337,12 @@ def infinite_loss(x, batch):
 def test_bad_input_is_named(broken, message):
     with pytest.raises(ValueError, match=message):
         broken()
+
+
+def test_layers_are_estimated_at_the_level_and_with_the_seed_that_were_asked_for():
+    products = gram.plain(loss, data(), point(), 8)
+    for options in ({"level": 0.5}, {"seed": 3}, {"resamples": 50}):
+        layers = noise_scale.by_layer(products, **options)
+        for path, matrix in products.layers.items():
+            alone = gram.Gram({path: matrix}, 8)
+            assert layers[path] == noise_scale.estimate(alone, **options)

@@ -370,3 +370,15 @@ def test_a_perturbed_loss_that_is_not_finite_is_refused():
 def test_no_groups_are_refused():
     with pytest.raises(ValueError, match="groups: must hold at least one"):
         perturbation.m_sharpness(linear_loss, [], jnp.ones(4), 0.1)
+
+
+def test_moved_is_relative_to_the_scale():
+    """A single step of a scaled search ends on the edge of its ellipsoid."""
+    scale = jnp.array([3.0, 0.5])
+    found = perturbation.worst_case(
+        operator.objective(lambda x, _: x[0] - 2 * x[1], [jnp.zeros(1)]),
+        jnp.zeros(2),
+        0.1,
+        scale=scale,
+    )
+    assert found.moved == pytest.approx(1)

@@ -225,3 +225,35 @@ def test_lbfgsb_is_scipy_s_to_the_bit(seed):
     np.testing.assert_array_equal(found.position, expected.x)
     assert found.status == "limit"
     assert found.message == expected.message
+
+
+def test_the_first_step_of_a_guided_ascent_is_the_guide_s():
+    """It climbs the first coordinate and falls in the second, where the whole loss climbs both."""
+    guide = objective(lambda x: x[0] - x[1])
+    found = measured(lambda x: 3 * x[0] + x[1], jnp.zeros(2), steps=1, guide=guide)
+    np.testing.assert_allclose(found.searches["sign_ascent"].value, 100 * 0.2)
+
+
+def test_the_whole_loss_is_taken_where_the_guide_was_highest_and_not_where_it_ended():
+    """After the second step, as without a guide, it is at x again."""
+
+    def hill(x):
+        return x[0] - 6 * x[0] ** 2
+
+    found = measured(hill, jnp.zeros(1), steps=2, guide=objective(hill))
+    np.testing.assert_allclose(found.searches["sign_ascent"].value, 4.0)
+
+
+@pytest.mark.parametrize(("maximise", "slope"), [("phi", 25.0), ("loss", 1.0)])
+def test_lbfgsb_is_handed_what_it_is_to_maximise(monkeypatch, maximise, slope):
+    handed, minimise = [], lbfgsb.minimise
+
+    def watched(function, *more):
+        handed.append(function(np.array([0.05])))
+        return minimise(function, *more)
+
+    monkeypatch.setattr(lbfgsb, "minimise", watched)
+    measured(lambda x: 3 + x[0], jnp.zeros(1), maximise=maximise)
+    ((value, gradient),) = handed
+    assert gradient == pytest.approx([-slope])
+    assert value == pytest.approx(-slope * 0.05 - (3 if maximise == "loss" else 0))

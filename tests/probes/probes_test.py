@@ -661,3 +661,101 @@ def test_a_subset_is_a_fixed_random_choice_and_at_most_all(data):
 )
 def test_epsilons_are_named_as_the_paper_writes_them(epsilon, name):
     assert epsilon_name(epsilon) == name
+
+
+def test_in_mode_batch_each_chunk_has_statistics_of_its_own(measured, data, points):
+    """130 test examples are two chunks of 65; the pair's paths end at the second point."""
+    order = np.random.default_rng(0).permutation(TEST)
+    images, labels = jnp.asarray(data.test.images[order]) / 255, data.test.labels[order]
+    losses = [
+        optax.softmax_cross_entropy_with_integer_labels(
+            jobs.network().apply(
+                points[1].parameters, points[1].statistics, images[part], "batch"
+            ),
+            jnp.asarray(labels[part]),
+        ).mean()
+        for part in (slice(65), slice(65, TEST))
+    ]
+    found = measured["evaluation/batch"][0].values["test_loss/batch"]
+    np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
+    for shape in ("linear", "arc"):
+        curve = measured[f"path/{shape}/batch"][0].detail["test_loss"]
+        np.testing.assert_allclose(curve[2], np.mean(losses), rtol=1e-4)
+
+
+def test_flatness_in_mode_batch_is_of_the_loss_with_the_statistics_of_the_batch(
+    measured, data, points
+):
+    x, number = points[1].parameters, 100
+    bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
+    whole = operator.objective(
+        bench.loss(points[1].statistics, "batch"), [bench.batch(number)]
+    )
+    found = measured["flatness/batch"][0].values
+    rise = perturbation.worst_case(whole, x, 0.03, steps=2)
+    noise = perturbation.average_case(whole, x, 1e-2, jax.random.key(0), 8)
+    np.testing.assert_allclose(found["flatness/sam/batch"], rise.value, rtol=1e-3)
+    np.testing.assert_allclose(found["flatness/noise/batch"], noise.value, rtol=1e-3)
+
+
+def test_the_errors_of_noise_are_each_its_own(measured, data, points):
+    x, (loss, batch) = points[1].parameters, own_loss(data, points, 100)
+    whole, sizes = operator.objective(loss, [batch]), jax.tree.map(jnp.abs, x)
+    for name, noise, scale in (("noise", 1e-2, None), ("adaptive_noise", 0.2, sizes)):
+        expected = perturbation.average_case(
+            whole, x, noise, jax.random.key(0), 8, scale=scale
+        )
+        found = measured["flatness/running"][0].detail[f"{name}_stderr"]
+        np.testing.assert_allclose(found, expected.stderr, rtol=1e-2)
+
+
+def test_the_error_of_the_negative_share_is_its_own(measured, hessian):
+    found = density.lanczos_quadrature(
+        *hessian, jax.random.key(0), starts=2, iterations=4
+    )
+    np.testing.assert_allclose(
+        measured["hessian/density/running"][0].detail["negative_share_stderr"],
+        density.negative(found, 0.0).share.stderr,
+        rtol=1e-2,
+    )
+
+
+def test_the_residual_beside_lambda_max_is_its_own(measured):
+    for mode in ("running", "batch"):
+        found = measured[f"hessian/lambda_max/{mode}"][0].detail
+        assert found["residual"] == found["residuals"][0] != found["residuals"][1]
+        assert found["converged"] == found["all_converged"][0]
+
+
+def test_the_errors_of_the_layers_of_the_trace_are_their_own(data, points, measured):
+    bench = Bench(jobs.network(), data, MEASURE.statistics_batch, lambda _: None)
+    f, x = bench.objective(points[1].statistics, 100, "batch"), points[1].parameters
+    expected = trace.hutchinson(f.hessian(x), x, jax.random.key(0), 4).layers
+    found = measured["hessian/trace/batch"][0].detail["layers"]
+    for path_of, layer in expected.items():
+        np.testing.assert_allclose(
+            found[path_of]["stderr"], layer.stderr, rtol=1e-3, err_msg=path_of
+        )
+
+
+def test_the_layers_of_the_noise_scale_add_up_to_the_simple_one(measured):
+    detail = measured["noise_scale/running"][0].detail
+    for part in ("trace_covariance", "squared_gradient"):
+        total = sum(layer[part] for layer in detail["layers"].values())
+        np.testing.assert_allclose(total, detail["simple"][part], rtol=1e-6)
+
+
+def test_the_norms_beside_the_distance_are_of_its_ends(measured):
+    detail = measured["distance_from_start"][0].detail
+    np.testing.assert_allclose(detail["norm"], 1.1 * detail["start_norm"], rtol=1e-5)
+
+
+def test_the_loss_at_the_point_is_that_of_the_point(measured, data, points):
+    """Of sharpness in mode running over 150 examples, of flatness over 100."""
+    for name, number in (
+        ("sharpness/full/1e-3/running", 150),
+        ("flatness/running", 100),
+    ):
+        loss, batch = own_loss(data, points, number)
+        found = measured[name][0].detail["loss_at_point"]
+        np.testing.assert_allclose(found, loss(points[1].parameters, batch), rtol=1e-4)
