@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 from rich.console import Console
 from training import cohorts  # noqa: F401 - names the network "tiny"
 
 from bsexp import config, door, progress, study, workdir, workshop
 from bsexp.models import normalisation
-from bsexp.training import loop, mesh, statistics
+from bsexp.training import descent, loop, mesh, optim, recipe, statistics
 
 
 def network(name="C1", **fields):
@@ -136,3 +137,28 @@ def test_a_run_decays_beside_one_that_does_not(mnist_dir, tmp_path):
     )
     norms = {name: float(optax.tree.norm(end.parameters)) for name, end in pair.items()}
     assert norms["with"] < 0.99 * norms["without"]
+
+
+def test_a_rule_reaches_the_rates_the_start_and_what_is_measured(mnist_dir, tmp_path):
+    """Four times the base batch: Adam's rate doubles, its betas and eps change too."""
+    scaling = {"rule": "adam_sde", "base_batch": 20}
+    with opened(mnist_dir, tmp_path, scaling=scaling) as (plan, shop):
+        (run,) = plan.runs
+        job = shop.job([run], mesh.Layout(1, 1, 1))
+        assert float(job.rates[0]["learning_rate"]) == pytest.approx(2e-3)
+        jax.tree.map(np.testing.assert_array_equal, shop.start(run), loop.start(job, 0))
+        (end,) = loop.train(job)
+        point = shop.point(run, end)
+    preconditioners, descents = (
+        [found(each) for each in (recipe.scaled_optimizer(run), run.base.optimizer)]
+        for found in (
+            lambda optimizer: optim.preconditioner(optimizer, end.optimizer),
+            lambda optimizer: descent.at(job.trainer.recipe, optimizer, end),
+        )
+    )
+    ours, unscaled = (ravel_pytree(each)[0] for each in preconditioners)
+    np.testing.assert_array_equal(ravel_pytree(point.preconditioner)[0], ours)
+    assert not np.allclose(ours, unscaled, rtol=1e-3)
+    for part in ("learning_rate", "limit"):
+        right, wrong = (getattr(each, part) for each in descents)
+        assert getattr(point.descent, part) == right != wrong
