@@ -247,16 +247,23 @@ def _fingerprint(plan: door.Plan) -> str:
 
 
 def data_sets(plan: door.Plan) -> dict[str, dict[str, Any]]:
-    """Return what is written down of each data set of a study: its version, its digest, and whether it is synthetic."""
+    """Return what is written down of each data set of a study: its version, its digest, and whether it is synthetic.
+
+    Raises:
+        door.ConfigError: two groups mean other data by the same name, by which alone runs and their evidence know them.
+    """
     places = {(run.base.data.name, run.base.data.dir) for run in plan.runs}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, place in sorted(places):
         described = sources.describe(name, place)
-        found[name] = {
+        here = {
             "version": described.version,
             "digest": sources.digest(name, place),
             "synthetic": described.synthetic,
         }
+        if found.setdefault(name, here) != here:
+            wrong = f"config.data.dir={place}: holds other data under the name {name} than the folder of another group"
+            raise door.ConfigError([f"{wrong}; give one of them another name"])
     return found
 
 

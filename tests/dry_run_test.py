@@ -1,5 +1,6 @@
 """The table of costs: whose numbers stand where, and what is there already."""
 
+import dataclasses
 import io
 
 import pytest
@@ -156,3 +157,51 @@ def test_a_run_that_diverged_is_called_so_and_costs_nothing(plan, tmp_path):
     assert rows[0][-2:] == [*map(progress.clock, times(small))]
     assert rows[1][-2:] == ["diverged", "diverged"]
     assert f"About {progress.clock(sum(times(small)))} for what" in said
+
+
+def test_what_is_measured_along_training_counts_at_each_epoch(
+    mnist_dir, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(dry_run, "rate", lambda *_: RATE)
+    chosen = {
+        "data": {"dir": str(mnist_dir), "train_size": 400},
+        "model": {"name": "tiny"},
+        "batch": {"size": 400},
+        "seeds": 1,
+        "measure": {
+            "probes": ("evaluation",),
+            "along": {"epochs": (0, 2), "probes": ("evaluation",)},
+        },
+    }
+    plan = door.open_study(chosen, [], study.catalogue())
+    rows, _ = shown(plan, tmp_path)
+    assert rows[0][-1] == progress.clock(3 * times(plan.runs[0])[1])
+
+
+def test_a_pair_whose_baseline_is_trained_again_is_measured_again(plan, tmp_path):
+    small, large = plan.runs
+    paired = dataclasses.replace(
+        plan,
+        study=dataclasses.replace(
+            plan.study,
+            compare=("small", "large"),
+            measure=dataclasses.replace(
+                plan.study.measure, probes=("evaluation", "path")
+            ),
+        ),
+    )
+    place = workdir.Workdir(tmp_path, paired, "name", "command")
+    place.open({})
+    for run in paired.runs:
+        place.open_run(run, {})
+        row = {"epoch": 20, "step": 1, "examples": 1, "seconds": 1.0}
+        results.write_rows(place.run_folder(run) / results.CURVES, [row])
+        place.set_status(run, "done")
+    (place.run_folder(large) / "checkpoints" / "1").mkdir(parents=True)
+    for item in study.wanted(paired):
+        # Its weights are gone, and so what was measured against them counts no more.
+        if (item.run, item.task.name) != (small, "evaluation/batch"):
+            place.record(item, task.Measurement({}, {}), 1.0)
+    lack = dry_run._lacking(paired, tmp_path)
+    assert {item.run.name for item in lack.missing} == {small.name, large.name}
+    assert lack.untrained.keys() == {small.name}

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import time
 
 import pytest
 import studies
@@ -8,6 +9,7 @@ from flax import linen as nn
 from training import cohorts  # noqa: F401 - names the network "tiny"
 
 from bsexp import door, models, results, study
+from bsexp.training import loop
 
 # Of data, not of address space, of which every thread takes 64 MiB. Beyond those of JAX when it has started, SB's training
 # takes 1.4 GiB here and LB's more than 2.5. LLVM ends the process where it cannot have its kilobytes: nothing is compiled
@@ -278,3 +280,51 @@ def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(
     assert states["damaged"]["reason"].startswith("cannot read split train in ")
     assert states["damaged"]["reason"] in said
     assert states["whole"]["state"] == "done"
+
+
+def test_a_path_goes_from_the_run_of_the_baseline_to_the_other_one(mnist_dir, tmp_path):
+    chosen = settings(
+        mnist_dir,
+        groups={"SB": {}, "LB": {"batch": {"size": 200}}},
+        compare=("SB", "LB"),
+        measure={
+            "probes": ("evaluation", "path"),
+            "modes": ("running",),
+            "path": {"first": 0.0, "last": 1.0, "points": 2, "examples": 400},
+        },
+    )
+    plan = door.open_study(chosen, [], study.catalogue())
+    code, _, _, found = computed(plan, tmp_path / "study")
+    assert code == 0
+    ends = [
+        results.measurements(found[group])["evaluation/running"]["values"]
+        for group in ("SB", "LB")
+    ]
+    along = results.measurements(found["LB"])["path/linear/running"]["detail"]
+    for name in ("train_loss", "test_loss"):
+        assert along[name] == pytest.approx([end[name] for end in ends], rel=1e-5)
+        assert abs(along[name][0] - along[name][1]) > 1e-2
+
+
+def test_the_seconds_of_a_cohort_are_shared_by_its_runs(
+    mnist_dir, tmp_path, monkeypatch
+):
+    plan = door.open_study(settings(mnist_dir) | {"seeds": 2}, [], study.catalogue())
+    train, spent = loop.train, []
+
+    def slowly(job):
+        began = time.perf_counter()
+        time.sleep(3)
+        ends = train(job)
+        spent.append(time.perf_counter() - began)
+        return ends
+
+    monkeypatch.setattr(loop, "train", slowly)
+    assert studies.computed(plan, tmp_path)[0] == 0
+    evidence = [
+        results.read_json(each / "env.json") for each in (tmp_path / "runs").iterdir()
+    ]
+    assert [len(each["cohort"]) for each in evidence] == [2, 2]
+    found = sum(each["seconds"]["training"] for each in evidence)
+    # What builds the job is among them, and it is shorter than the training.
+    assert spent[0] - 0.01 <= found < 1.6 * spent[0]

@@ -65,6 +65,26 @@ def test_runs_of_other_data_of_the_name_are_not_reused(roots, computed):
     assert after == before
 
 
+def test_one_name_means_the_same_data_in_all_groups_of_a_study(roots, tmp_path):
+    """Or the runs of one would be called those of the other's data, and be reused as such."""
+
+    def chosen(first, second):
+        groups = {
+            name: {"data": {"dir": str(roots / root)}, "batch": {"size": size}}
+            for name, root, size in (("a", first, 20), ("b", second, 30))
+        }
+        base = {"data": {"name": "mine"}, "model": {"name": "tiny"}, "groups": groups}
+        return door.open_study(base, (), study.catalogue())
+
+    assert study.data_sets(chosen("here", "copy")).keys() == {"mine"}
+    said = r"config\.data\.dir=\S+other: holds other data under the name mine"
+    with pytest.raises(door.ConfigError, match=said):
+        studies.computed(chosen("here", "other"), tmp_path / "study")
+    assert not (tmp_path / "study").exists() or not any(
+        (tmp_path / "study").glob("runs")
+    )
+
+
 def test_the_same_data_elsewhere_are_the_same(roots, computed):
     code, said = studies.computed(plan(roots / "copy"), computed / "first")
     assert code == 0
@@ -87,3 +107,15 @@ def test_only_a_run_of_the_same_data_is_taken_over(roots, computed, root, number
     wanted = plan(roots / root)
     place = workdir.Workdir(computed / "second", wanted, "name", "command")
     assert len(list(sharing.take_over(place, wanted, wanted.runs))) == number
+
+
+def test_what_another_study_has_measured_is_no_time_of_the_one_that_takes_over(
+    roots, computed
+):
+    wanted = plan(roots / "here")
+    place = workdir.Workdir(computed / "third", wanted, "name", "command")
+    assert len(list(sharing.take_over(place, wanted, wanted.runs))) == 1
+    (run,) = wanted.runs
+    seconds = results.read_json(place.run_folder(run) / "env.json")["seconds"]
+    assert seconds["training"] > 0
+    assert seconds["measuring"] == 0

@@ -170,6 +170,10 @@ def test_time_adds_up_over_sessions_until_the_study_is_finished(tmp_path):
         here.add_run_seconds(run, training=1.5)
     assert here.seconds()["training"] == 3.0
     here.close(complete=True)
+    again = place(tmp_path)
+    again.open(ENVIRONMENT)
+    # What it lacks once more is a new computation, whose total is that of its runs.
+    assert again.seconds() == {"total": 3.0, "training": 3.0, "measuring": 0.0}
 
 
 def test_another_study_begins_with_the_time_of_the_runs_that_it_finds(tmp_path):
@@ -472,3 +476,17 @@ def test_a_folder_that_is_older_than_a_field_had_its_default(tmp_path):
     assert place(tmp_path).differences() == []
     chosen = config.Measure(along=config.Along(epochs=(1,)))
     assert len(place(tmp_path, measure=chosen).differences()) == 2
+
+
+def test_a_measured_run_that_has_lost_its_last_checkpoint_does_not_go_on_from_an_older_one(
+    tmp_path,
+):
+    """It would end at other weights, perhaps, beside what was measured at the old ones."""
+    here, (item, *_) = place(tmp_path), items.plan_items(plan(), at_the_end)
+    trained(here, item.run, 4)
+    here.record(item, FOUND, 1.0)
+    more = [dataclasses.replace(item, settings={"examples": 6})]
+    assert renewal.renew(here, more) == []
+    checkpoints = here.run_folder(item.run) / "checkpoints"
+    (checkpoints / "40").rename(checkpoints / "30")
+    assert len(renewal.renew(here, more)) == 1

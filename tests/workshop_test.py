@@ -162,3 +162,11 @@ def test_a_rule_reaches_the_rates_the_start_and_what_is_measured(mnist_dir, tmp_
     for part in ("learning_rate", "limit"):
         right, wrong = (getattr(each, part) for each in descents)
         assert getattr(point.descent, part) == right != wrong
+
+
+def test_a_trainer_has_as_many_members_as_its_cohort(mnist_dir, tmp_path):
+    """Also where the mesh is the same, and runs are stacked on it."""
+    with opened(mnist_dir, tmp_path, seeds=2) as (plan, shop):
+        for number in (1, 2):
+            job = shop.job(list(plan.runs[:number]), mesh.Layout(1, 1, number))
+            assert job.trainer.engine.members == number

@@ -181,3 +181,16 @@ def test_reads_that_go_on_after_orbax_gave_up_are_not_reported(
 def test_a_state_of_another_shape_is_not_taken(folder):
     saved(folder, 1)
     assert restored(folder, {"kernel": jnp.zeros((5, 5)), "step": jnp.int32(0)}) is None
+
+
+def test_a_step_that_was_moved_aside_is_saved_again_though_newer_ones_are_there(folder):
+    with checkpoint.Checkpoints(folder, None) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, state(step))
+        checkpoints.wait()
+        for part in (folder / "2" / "state").rglob("d/*"):
+            os.truncate(part, 10)
+        assert checkpoints.restore_step(2, state(0)) is None
+        checkpoints.save(2, state(2))
+        checkpoints.wait()
+        assert checkpoints.restore_step(2, state(0))["step"] == 2

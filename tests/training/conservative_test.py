@@ -35,7 +35,7 @@ def test_many_iterations_reach_the_minimum_of_loss_and_distance():
 
 
 def test_three_iterations_of_adam_are_three_of_optax_on_the_same_function():
-    adam = optax.adam(0.1)
+    adam = optax.adamw(0.1, weight_decay=0.5)
     moved, state = updated(2.0, 3, adam)
     y, expected = X, adam.init(X)
     for _ in range(3):

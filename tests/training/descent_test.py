@@ -122,3 +122,28 @@ def test_sharpness_aware_minimisation_takes_the_gradient_where_it_ascends(adapti
         update,
     )
     assert found.limit is None
+
+
+def test_each_iteration_on_a_batch_goes_uphill_from_where_it_stands():
+    """Two of them by hand: decay, ascent and the way back to x are all at the second one's own point."""
+    optimizer = config.Optimizer(
+        name="sgd", learning_rate=0.1, weight_decay=0.5, sam_radius=5.0
+    )
+    robust = config.Robust(conservative=2.0, conservative_iterations=2)
+    _, state, _, update = next_update(optimizer, robust=robust)
+
+    def moved(y, back):
+        plain = known_gradient(y, 9)
+        length = 5.0 / optax.tree.norm(plain)
+        return jax.tree.map(
+            lambda y, g, way: -0.1 * ((1 + length) * g + 2.0 * way + 0.5 * y),
+            *(y, plain, back),
+        )
+
+    x = state.parameters
+    first = moved(x, jax.tree.map(jax.numpy.zeros_like, x))
+    second = moved(jax.tree.map(jax.numpy.add, x, first), first)
+    jax.tree.map(
+        lambda u, a, b: np.testing.assert_allclose(u, a + b, rtol=1e-4, atol=1e-5),
+        *(update, first, second),
+    )

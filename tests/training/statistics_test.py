@@ -122,6 +122,24 @@ def test_images_are_augmented_as_while_training(mnist, alone):
     assert np.abs(np.subtract(*means)).max() > 1e-3
 
 
+def test_images_are_turned_otherwise_for_another_seed_and_after_another_update(mnist):
+    made = cohorts.Cohort(mnist, seeds=(3,), **TURNED)
+    engine = made.trainer.engine
+
+    def means(seed, updates):
+        state = made.state._replace(step=made.state.step + updates)
+        (found,) = statistics.recompute(
+            *(engine, made.trainer.recipe, examples_of(mnist), 100, state),
+            engine.spread([np.int32(seed)]),
+        )
+        return found["NormalisedDense_0"]["mean"]
+
+    first = means(3, 0)
+    np.testing.assert_array_equal(means(3, 0), first)
+    for other in (means(4, 0), means(3, 1)):
+        assert np.abs(other - first).max() > 1e-5
+
+
 def test_the_averages_gathered_so_far_and_their_momentum_have_no_part(cohort, mnist):
     (expected,) = recomputed(cohort, mnist, 64)
     wrong = jax.tree.map(lambda leaf: 7 + 0 * leaf, cohort.state.statistics)

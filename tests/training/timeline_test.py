@@ -52,3 +52,9 @@ def test_a_batch_that_grows_beyond_the_training_set_is_refused():
         epochs(epochs=4, batch=batch)
     assert caught.value.field == "batch.growth_epochs"
     assert epochs(epochs=2, batch=batch)
+
+
+def test_an_epoch_that_a_limit_cuts_off_is_not_a_whole_one():
+    for limits, number in (({}, 3), ({"steps": 25}, 2), ({"examples": 2_000}, 2)):
+        base = config.Base(train=config.Train(epochs=3, **limits))
+        assert timeline.whole_epochs(base, 100, 1_050) == number
