@@ -45,6 +45,7 @@ def times(run):
     return dry_run.training_cost(run, 1).flops / RATE, measuring / RATE
 
 
+@pytest.mark.slow
 def test_each_run_has_its_own_memory_and_times_and_the_sum_is_of_all(plan, tmp_path):
     rows, said = shown(plan, tmp_path / "study")
     seen = set()
@@ -159,6 +160,7 @@ def test_a_run_that_diverged_is_called_so_and_costs_nothing(plan, tmp_path):
     assert f"About {progress.clock(sum(times(small)))} for what" in said
 
 
+@pytest.mark.slow
 def test_what_is_measured_along_training_counts_at_each_epoch(
     mnist_dir, monkeypatch, tmp_path
 ):

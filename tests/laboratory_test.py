@@ -282,6 +282,7 @@ def test_records_that_are_damaged_while_training_fail_the_runs_that_read_them(
     assert states["whole"]["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_path_goes_from_the_run_of_the_baseline_to_the_other_one(mnist_dir, tmp_path):
     chosen = settings(
         mnist_dir,
@@ -306,6 +307,7 @@ def test_a_path_goes_from_the_run_of_the_baseline_to_the_other_one(mnist_dir, tm
         assert abs(along[name][0] - along[name][1]) > 1e-2
 
 
+@pytest.mark.slow
 def test_the_seconds_of_a_cohort_are_shared_by_its_runs(
     mnist_dir, tmp_path, monkeypatch
 ):

@@ -164,6 +164,7 @@ def test_a_rule_reaches_the_rates_the_start_and_what_is_measured(mnist_dir, tmp_
         assert getattr(point.descent, part) == right != wrong
 
 
+@pytest.mark.slow
 def test_a_trainer_has_as_many_members_as_its_cohort(mnist_dir, tmp_path):
     """Also where the mesh is the same, and runs are stacked on it."""
     with opened(mnist_dir, tmp_path, seeds=2) as (plan, shop):

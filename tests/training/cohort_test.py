@@ -168,6 +168,7 @@ def test_seconds_end_a_run_between_two_portions(make_job, tmp_path):
     close(loop.restore(job), end)
 
 
+@pytest.mark.slow
 def test_compilation_is_not_among_the_seconds(make_job, tmp_path):
     """The second cohort of a shape finds the programs ready."""
     job = make_job(tmp_path / "run", epochs=1)
@@ -197,6 +198,7 @@ def test_compilation_is_not_among_the_seconds(make_job, tmp_path):
     assert job.trainer.first_calls == calls
 
 
+@pytest.mark.slow
 def test_neither_keeping_a_state_nor_precise_statistics_take_seconds_from_a_run(
     make_job, tmp_path
 ):
