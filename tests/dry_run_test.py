@@ -45,6 +45,18 @@ def times(run):
     return dry_run.training_cost(run, 1).flops / RATE, measuring / RATE
 
 
+def trained(plan, folder):
+    """Open a folder in which all runs of a study were trained to their end."""
+    place = workdir.Workdir(folder, plan, "name", "command")
+    place.open({})
+    for run in plan.runs:
+        place.open_run(run, {})
+        row = {"epoch": 20, "step": 1, "examples": 1, "seconds": 1.0}
+        results.write_rows(place.run_folder(run) / results.CURVES, [row])
+        place.set_status(run, "done")
+    return place
+
+
 @pytest.mark.slow
 def test_each_run_has_its_own_memory_and_times_and_the_sum_is_of_all(plan, tmp_path):
     rows, said = shown(plan, tmp_path / "study")
@@ -65,13 +77,7 @@ def test_what_is_there_costs_nothing_and_what_must_be_trained_again_costs_all(
     plan, tmp_path
 ):
     small, large = plan.runs
-    place = workdir.Workdir(tmp_path, plan, "name", "command")
-    place.open({})
-    for run in plan.runs:
-        place.open_run(run, {})
-        row = {"epoch": 20, "step": 1, "examples": 1, "seconds": 1.0}
-        results.write_rows(place.run_folder(run) / results.CURVES, [row])
-        place.set_status(run, "done")
+    place = trained(plan, tmp_path)
     for item in study.wanted(plan):
         # Of the large one the last measurement is missing, and so are the weights for it.
         if (item.run, item.task.name) != (large, "evaluation/batch"):
@@ -192,13 +198,7 @@ def test_a_pair_whose_baseline_is_trained_again_is_measured_again(plan, tmp_path
             ),
         ),
     )
-    place = workdir.Workdir(tmp_path, paired, "name", "command")
-    place.open({})
-    for run in paired.runs:
-        place.open_run(run, {})
-        row = {"epoch": 20, "step": 1, "examples": 1, "seconds": 1.0}
-        results.write_rows(place.run_folder(run) / results.CURVES, [row])
-        place.set_status(run, "done")
+    place = trained(paired, tmp_path)
     (place.run_folder(large) / "checkpoints" / "1").mkdir(parents=True)
     for item in study.wanted(paired):
         # Its weights are gone, and so what was measured against them counts no more.

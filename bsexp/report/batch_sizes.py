@@ -63,7 +63,7 @@ def thresholds(study: Study, modes: Collection[str] = tuple(MODES)) -> Iterator[
         for mode, curve in curves.items():
             if mode not in modes:
                 continue
-            lost = _sizes(study) - curve.keys()
+            lost = _lost(study, curve)
             found = (
                 _accuracy(curve)
                 if "accuracy" in label
@@ -87,12 +87,13 @@ def _beside(study: Study, modes: Collection[str]) -> Iterator[str]:
             )
             yield (
                 f"Beside φ, {describe(in_mode(kind, mode)).label}, batch norm: {MODES[mode]}: lowest, {lowest}; highest, {highest}"
-                f"{_without(_sizes(study) - curve.keys())}."
+                f"{_without(_lost(study, curve))}."
             )
 
 
-def _sizes(study: Study) -> set[int]:
-    return {run.batch_size for run in study.runs}
+def _lost(study: Study, curve: Curve) -> set[int]:
+    """Return the batch sizes of which no run has a value."""
+    return {run.batch_size for run in study.runs} - curve.keys()
 
 
 def _without(lost: set[int]) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -249,10 +249,8 @@ class _Session:
     def _keep(self, number: int) -> None:
         """Keep the states after an epoch that is to be measured."""
         if number in self._job.kept:
-            self._log.read_previous(None)
-            # NOTE: what is kept to be measured takes no time from a run whose seconds are counted.
-            with self._log.left_out():
-                for i, state in self._to_measure(self._running).items():
+            with self._to_measure(self._running) as states:
+                for i, state in states.items():
                     self._members[i].snapshots.save(number, state)
 
     def _dispatch(
@@ -284,9 +282,8 @@ class _Session:
 
     def _finish(self, places: list[int], number: int) -> None:
         """End runs and save their last states, with precise statistics where these are asked for."""
-        self._log.read_previous(None)
-        with self._log.left_out():
-            for i, state in self._to_measure(places).items():
+        with self._to_measure(places) as states:
+            for i, state in states.items():
                 self._checkpoint(i, number, state)
                 self._end(i, jax.device_get(state))
 
@@ -295,13 +292,19 @@ class _Session:
         self._ends[i] = state
         self._log.ended.add(i)
 
-    def _to_measure(self, places: list[int]) -> dict[int, step.State]:
-        """Return the states of the runs that did not fail, with precise statistics where these are asked for; read the log first."""
-        states = {i: self._member(i) for i in places if i not in self._log.failed}
-        if self._job.precise is None or not states:
-            return states
-        found = self._job.precise(self._state, self._placed)
-        return {i: states[i]._replace(statistics=found[i]) for i in states}
+    @contextlib.contextmanager
+    def _to_measure(self, places: list[int]) -> Iterator[dict[int, step.State]]:
+        """Give the states of the runs that did not fail, with precise statistics where these are asked for.
+
+        Neither these nor what is done with the states takes time from runs whose seconds are counted.
+        """
+        self._log.read_previous(None)
+        with self._log.left_out():
+            states = {i: self._member(i) for i in places if i not in self._log.failed}
+            if self._job.precise is not None and states:
+                found = self._job.precise(self._state, self._placed)
+                states = {i: states[i]._replace(statistics=found[i]) for i in states}
+            yield states
 
     def _save(self, places: list[int], number: int) -> None:
         # NOTE: the epoch's row is on disk before its checkpoint, so that no resumed run lacks a row.

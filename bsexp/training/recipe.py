@@ -60,10 +60,8 @@ def cohort(run: config.Run) -> tuple[str, bool]:
 
 def schedule_errors(base: config.Base, size: int, examples: int) -> dict[str, str]:
     """Return what is wrong with the schedule of a run that starts at batch size B, by field."""
-    # How its batches are divided changes no length.
-    if errors(
-        base, size, examples, normalised=False
-    ):  # how long it trains is not known
+    # Where there are some, how long it trains is not known; how its batches are divided changes no length.
+    if errors(base, size, examples, normalised=False):
         return {}
     lengths = _lengths(base, size, examples)
     return schedules.errors(base.schedule, **lengths)
@@ -192,7 +190,7 @@ def _check_robust(robust: config.Robust) -> None:
 
 def normalised(model: models.Model) -> bool:
     """Say whether a network has batch norm."""
-    _, statistics = jax.eval_shape(model.init, jax.random.key(0))
+    _, statistics = _shapes(model)
     return bool(statistics)
 
 
@@ -361,5 +359,10 @@ def _convolutional(model: models.Model) -> bool:
 
 
 def _parameters(model: models.Model) -> list[jax.ShapeDtypeStruct]:
-    parameters, _ = jax.eval_shape(model.init, jax.random.key(0))
+    parameters, _ = _shapes(model)
     return jax.tree.leaves(parameters)
+
+
+def _shapes(model: models.Model) -> tuple[Any, Any]:
+    """Return the shapes of a network's parameters and of its statistics."""
+    return jax.eval_shape(model.init, jax.random.key(0))
