@@ -86,17 +86,13 @@ class Laboratory:
             job = self._workshop.job(cohort, layout)
             self._line.tell(train=[each.name for each in cohort], layout=layout)
             with processes.together():
-                ends = loop.train(job)
+                ends = self._ends(job, run, layout)
         except interruption.Interrupted as error:
             for each in cohort:
                 self._folder.set_status(each, "interrupted", reason=str(error))
             raise
-        except (records.DamagedError, portions.WorkerError) as error:
+        except (records.DamagedError, portions.WorkerError, MemoryError) as error:
             ends = [error] * len(cohort)
-        except jax.errors.JaxRuntimeError as error:
-            if not footprint.ran_out(error):
-                raise
-            ends = [MemoryError(self._out_of_memory(run, layout))] * len(cohort)
         finally:
             share = (time.perf_counter() - began) / len(cohort)
             for each in cohort:
@@ -170,12 +166,24 @@ class Laboratory:
                 layout = mesh.Layout(*message["layout"])
                 cohort = [runs[name] for name in message["train"]]
                 if mesh.takes_part(layout):
-                    loop.train(self._workshop.job(cohort, layout))
+                    job = self._workshop.job(cohort, layout)
+                    self._ends(job, cohort[0], layout)
         return message["end"]
+
+    def _ends(
+        self, job: loop.Job, run: config.Run, layout: mesh.Layout
+    ) -> list[step.State | FloatingPointError]:
+        """Train a cohort, of which a run is one; MemoryError, which says which microbatch would fit, where it does not fit."""
+        try:
+            return loop.train(job)
+        except jax.errors.JaxRuntimeError as error:
+            if not footprint.ran_out(error):
+                raise
+            raise MemoryError(self._out_of_memory(run, layout)) from error
 
     def _out_of_memory(self, run: config.Run, layout: mesh.Layout) -> str:
         """Say which microbatch would fit; the batch size is never changed."""
-        limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+        limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
         subject = footprint.Subject(
             run,
             self._workshop.material(run).model,

@@ -171,10 +171,13 @@ def by_member(function: Callable[..., Pytree], shared: int) -> Callable[..., Pyt
 
 @functools.cache
 def compiler_options(platform: str) -> dict[str, int]:
-    """Return the compiler's options for a platform, those that it knows (still)."""
-    if platform != "cpu":
-        return {}
-    return {name: value for name, value in CPU_OPTIONS.items() if _knows({name: value})}
+    """Return the compiler's options for a platform."""
+    return known_options(CPU_OPTIONS) if platform == "cpu" else {}
+
+
+def known_options(options: dict[str, int]) -> dict[str, int]:
+    """Return those of some options that the compiler knows (still)."""
+    return {name: value for name, value in options.items() if _knows({name: value})}
 
 
 def _knows(option: dict[str, int]) -> bool:

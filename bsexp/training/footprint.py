@@ -13,6 +13,7 @@ from bsexp import bounds, config, models
 from bsexp.data.sources import Description
 from bsexp.training import (
     division,
+    engine,
     epoch,
     feed,
     gradient,
@@ -24,6 +25,9 @@ from bsexp.training import (
 
 # Updates, of which the fastest counts.
 TIMED = 5
+# One of several processes that compiles what the others do not would wait for their part of the tuning on GPUs, for ever:
+# https://github.com/openxla/xla/issues/28959
+COMPILED_ALONE = {"xla_gpu_shard_autotuning": False}
 
 
 class Subject(NamedTuple):
@@ -62,6 +66,7 @@ def rate(subject: Subject, size: int) -> float:
 def peak_bytes(subject: Subject) -> int:
     """Return the peak memory of a device at the largest batch size: data, states and temporaries.
 
+    Of several processes any one may ask for it, alone.
     The data are the training set or, where it is streamed, a portion; while it is trained on, the next one is placed.
     """
     run, layout, number = subject.run, subject.layout, subject.data.train_examples
@@ -78,7 +83,9 @@ def peak_bytes(subject: Subject) -> int:
         [jax.eval_shape(lambda: _state(subject)), _shaped(jnp.int32), portion],
     )
     numbers = 3 * [_shaped(jnp.int32)]
-    memory = program.lower(*spread, everywhere, *numbers).compile().memory_analysis()
+    lowered = program.lower(*spread, everywhere, *numbers)
+    options = engine.known_options(COMPILED_ALONE) if jax.process_count() > 1 else None
+    memory = lowered.compile(options).memory_analysis()
     next_portion = source.divided * sum(
         leaf.size * leaf.dtype.itemsize // (layout.population * layout.data)
         for leaf in jax.tree.leaves(spread[2])

@@ -21,7 +21,7 @@ import jax
 from jax._src.distributed import global_state
 
 from bsexp import bounds
-from bsexp.training import footprint, interruption
+from bsexp.training import interruption
 
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
 # Variables of the environment by which JAX is told its devices.
@@ -155,7 +155,7 @@ def together() -> Iterator[None]:
             raise
         if isinstance(error, KeyboardInterrupt):  # while it waited for the others
             os._exit(128 + signal.SIGINT)
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if isinstance(error, jax.errors.JaxRuntimeError | MemoryError):
             sys.stderr.write(f"{_why(error)}\n")
         else:
             traceback.print_exc()
@@ -163,11 +163,11 @@ def together() -> Iterator[None]:
         os._exit(1)
 
 
-def _why(error: jax.errors.JaxRuntimeError) -> str:
+def _why(error: jax.errors.JaxRuntimeError | MemoryError) -> str:
     """Say why this process ends, among several."""
     reason = str(error).partition("\n")[0]
-    if footprint.ran_out(error):
-        return f"process {jax.process_index()} ran out of memory ({reason}); try a smaller config.batch.microbatch"
+    if isinstance(error, MemoryError):
+        return f"process {jax.process_index()}: {reason}"
     return f"another process has failed or is gone ({reason}); start all of them again: the same command goes on from here"
 
 

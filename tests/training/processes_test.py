@@ -9,13 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import pytest
 
 from bsexp import results
 from bsexp.training import processes
 
 ROOT = Path(__file__).parent.parent.parent
+PROGRAM = ("-m", "bsexp.main")
 # F1 on a subset, batch norm over ghost batches; two seeds, so that a row of the mesh can lie in
 # each process. Sums in a fixed order: the same bits, however many devices and processes there are.
 STUDY = (
@@ -42,20 +42,29 @@ def address():
 
 
 @contextlib.contextmanager
-def started(mnist_dir, folder, *words, number, devices, last=()):
+def started(
+    mnist_dir,
+    folder,
+    *words,
+    number,
+    devices,
+    last=(),
+    last_program=PROGRAM,
+):
     """Start a study in a number of processes, each with as many devices; none is left behind.
 
-    The last one has words of its own.
+    The last one has words, or a program, of its own.
     """
     place = f"--coordinator={address()}", f"--processes={number}"
     began = []
     for i in range(number):
         several = [*place, f"--process={i}"] if number > 1 else []
         several += last if i == number - 1 else ()
+        program = last_program if i == number - 1 else PROGRAM
         began.append(
             subprocess.Popen(
                 [
-                    *(sys.executable, "-W", "error", "-m", "bsexp.main", *STUDY),
+                    *(sys.executable, "-W", "error", *program, *STUDY),
                     *(f"--workdir={folder}", *words, *several),
                 ],
                 cwd=ROOT,
@@ -99,13 +108,29 @@ def rows(folder):
     }
 
 
-def test_a_process_that_runs_out_of_memory_does_not_blame_the_others():
-    ran_out = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GiB\nmore")
-    assert processes._why(ran_out) == (
-        "process 0 ran out of memory (RESOURCE_EXHAUSTED: 9 GiB); try a smaller config.batch.microbatch"
+@pytest.mark.slow
+def test_a_process_that_runs_out_of_memory_says_what_it_needs_and_ends_all(
+    mnist_dir, tmp_path
+):
+    """60 000 examples of F1 in one batch, half of them in each process: 1.0 GiB beside what compiles."""
+    large = (
+        "--config.data.train_size=60000",
+        "--config.batch.size=60000",
+        "--config.batch.ghost=0",
+        "--config.execution.deterministic_reduction=False",
+        "--config.seeds=1",
     )
-    gone = jax.errors.JaxRuntimeError("connection reset")
-    assert processes._why(gone).startswith("another process has failed or is gone (c")
+    with started(
+        *(mnist_dir, tmp_path, *large),
+        number=2,
+        devices=1,
+        last_program=("-m", "tests.limited", str(1_200 * 2**20)),
+    ) as began:
+        codes, _, errors = finished(began)
+    assert codes == [1, 1], errors
+    assert errors[0].startswith("another process has failed or is gone (")
+    assert errors[1].startswith("process 1: out of memory: a device needs 1,0")
+    assert errors[1].endswith(" MiB; try a smaller config.batch.microbatch\n")
 
 
 def test_a_launcher_that_does_not_say_where_the_others_are_is_told(
