@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from bsexp.report.measures import Measure, describe
 
 ABSENT = "\N{EN DASH}"
 _TIMES = "\N{MULTIPLICATION SIGN}"
+# Characters of a table's first two columns with their frame, whose texts may be broken between words.
+LABELS = len("| trace of the Hessian | batch norm |")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -62,29 +64,66 @@ def has_paper(summary: Mapping[str, Any], group: str) -> bool:
 
 
 def print_table(summary: Mapping[str, Any], console: Console) -> None:
-    """Print the question, the table and the answer on a terminal."""
-    table = Table(
-        title=Text(summary["question"]),
-        caption=Text(summary["answer"]),
-        caption_justify="left",
-    )
+    """Print the question, the table and the answer on a terminal: below each other the groups that do not fit side by side."""
+    listed = rows(summary)
+    console.print(Text(summary["question"], style="table.title"))
+    for groups in _side_by_side(summary, listed, console.width):
+        console.print(_table(summary, listed, groups))
+    console.print(Text(summary["answer"], style="table.caption"))
+
+
+def _side_by_side(
+    summary: Mapping[str, Any], listed: list[Row], width: int
+) -> Iterator[list[str]]:
+    """Yield the groups of each table: as many as a terminal shows with no number broken, and at least two."""
+    chosen: list[str] = []
+    room = width - LABELS
+    for name in summary["groups"]:
+        needed = _width(name, listed)
+        if needed > room and len(chosen) >= 2:
+            yield chosen
+            chosen, room = [], width - LABELS
+        chosen.append(name)
+        room -= needed
+    yield chosen
+
+
+def _width(name: str, listed: list[Row]) -> int:
+    """Return how many characters a group's columns take, frame included."""
+    cells = [row.cells[name] for row in listed]
+    ours = max((len(f" {cell.value} (3) |") for cell in cells), default=0)
+    paper = max((len(f" {cell.paper} |") for cell in cells if cell.paper), default=0)
+    return ours + paper
+
+
+def _table(summary: Mapping[str, Any], listed: list[Row], groups: list[str]) -> Table:
+    """Return the table of some groups, and of the contrast where the first two are among them."""
+    pairs = [f"{pair} by seed" for pair in summary["pairs"]]
+    contrast = pairs if groups[0] == next(iter(summary["groups"])) else []
+    table = Table()
     table.add_column("measure")
     table.add_column("batch norm")
-    for name, group in summary["groups"].items():
-        table.add_column(
-            Text(f"{name}, B = {group['batch_size']} (n)"), justify="right"
-        )
+    for name in groups:
+        size = summary["groups"][name]["batch_size"]
+        table.add_column(Text(f"{name}, B = {size} (n)"), justify="right")
         if has_paper(summary, name):
             table.add_column("paper", justify="right", style="dim")
-    for pair in summary["pairs"]:
-        table.add_column(Text(f"{pair} by seed"), justify="right")
-    listed = rows(summary)
+    for pair in contrast:
+        table.add_column(Text(pair), justify="right")
     for row, following in itertools.zip_longest(listed, listed[1:]):
+        texts = [row.label, row.mode]
+        for name in groups:
+            cell = row.cells[name]
+            texts += [
+                f"{cell.value} ({cell.n})",
+                *[cell.paper][: has_paper(summary, name)],
+            ]
+        texts += [row.contrast][: len(contrast)]
         table.add_row(
-            *map(Text, _texts(summary, row)),
+            *map(Text, texts),
             end_section=bool(following) and following.section != row.section,
         )
-    console.print(table)
+    return table
 
 
 def spread(mean: float, std: float) -> str:
@@ -190,12 +229,3 @@ def _contrast(ratio: Mapping[str, Any] | None) -> str:
     of = "" if number == total else f" ({counted(number, total)})"
     shown = f"{_TIMES} {spread(ratio['mean'], ratio['std'])}{of}"
     return shown if number else ABSENT
-
-
-def _texts(summary: Mapping[str, Any], row: Row) -> list[str]:
-    texts = [row.label, row.mode]
-    for name, cell in row.cells.items():
-        texts.append(f"{cell.value} ({cell.n})")
-        if has_paper(summary, name):
-            texts.append(cell.paper)
-    return [*texts, row.contrast] if summary["pairs"] else texts

@@ -136,6 +136,35 @@ def test_the_terminal_shows_every_row_and_takes_names_literally(study):
     assert "205.14 ± 69.52" in text
 
 
+def test_groups_that_do_not_fit_side_by_side_stand_below_each_other():
+    """No number is broken, and the compared two stay together also where they hardly fit."""
+    digits = {"mean": 0.98765, "std": 0.0012, "n": 3, "values": [1, 1, 1]}
+    names = [f"B{size:05d}" for size in (16, 64, 256, 1_000, 4_000)]
+    found = {
+        "question": "From which size on?",
+        "answer": "None.",
+        "groups": {
+            name: {"batch_size": int(name[1:]), "test_accuracy": digits}
+            for name in names
+        },
+        "runs_by_group": dict.fromkeys(names, 3),
+        "pairs": {},
+    }
+    for width, tables_wanted in ((76, 3), (95, 2), (200, 1)):
+        console = Console(file=io.StringIO(), width=width)
+        tables.print_table(found, console)
+        text = console.file.getvalue()
+        assert text.count("Test accuracy") == tables_wanted, text
+        assert text.count("98.77 ± 0.12 (3)") == len(names)
+        assert all(f"{name}," in text for name in names)
+    for name in names[2:]:
+        del found["groups"][name]
+    found["pairs"] = {"B00064/B00016": {"ratio/test_accuracy": {**digits, "mean": 2.5}}}
+    console = Console(file=io.StringIO(), width=70)
+    tables.print_table(found, console)
+    assert console.file.getvalue().count("measure") == 1
+
+
 def test_a_study_without_any_number_is_printed(study):
     """All its runs failed, say, and nothing is published beside them."""
     for group, seed in study.runs:
