@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from statistics import fmean, stdev
 
 import numpy as np
@@ -10,25 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bsexp.report.certainty import certainty, doubt
-from bsexp.report.folder import Study, section
+from bsexp.report.folder import Study
 from bsexp.report.look import COLOURS, LINES, legend_below, plain_ticks, styled
 from bsexp.report.measures import MODES, describe, full_sharpness, in_mode
+from bsexp.report.sizes import (
+    differ_in_size_alone,
+    listed,
+    one_group_a_size,
+    tuned_for_size,
+)
 from bsexp.report.tables import times
 from bsexp.report.welch import LEVEL, welch
 
-FEWEST = 3  # sizes that make a curve
-# Fields that change where and how fast a run is computed: the ones that do not enter its name.
-WITHOUT_NUMBERS = (
-    *("batch.microbatch", "data.dir", "data.streaming", "data.workers"),
-    *("train.checkpoint_every", "train.steps_per_dispatch"),
-    *("execution.engine", "execution.population", "execution.data"),
-    "execution.deterministic_reduction",
-)
-# Fields that are chosen for a batch size.
-TUNED = (
-    *("optimizer.learning_rate", "schedule.warmup", "scaling.rule"),
-    *("train.epochs", "train.steps", "train.examples"),
-)
 BESIDE = ("hessian/trace", "hessian/lambda_max")
 UNKNOWN = "one seed, or seeds without any spread, cannot tell"
 Curve = dict[int, list[float]]  # batch size -> finite values, one a seed
@@ -56,7 +49,7 @@ def batch_sizes(study: Study) -> Figure | None:
 
 def thresholds(study: Study, modes: Collection[str] = tuple(MODES)) -> Iterator[str]:
     """Say in a sentence per measure and mode from which batch size on it changes; nothing where there is no figure."""
-    panels, tuned = list(_panels(study)), sorted(_varied(study) & {*TUNED})
+    panels, tuned = list(_panels(study)), tuned_for_size(study)
     if panels and tuned:
         yield f"The batch sizes also differ in {', '.join(tuned)}."
     for label, curves in panels:
@@ -97,7 +90,7 @@ def _lost(study: Study, curve: Curve) -> set[int]:
 
 
 def _without(lost: set[int]) -> str:
-    return f"; without a value at {_listed(sorted(lost))}" if lost else ""
+    return f"; without a value at {listed(sorted(lost))}" if lost else ""
 
 
 def _doubt(study: Study, size: int, measure: str, mean: float) -> str:
@@ -148,7 +141,7 @@ def _rises(curve: Curve) -> list[tuple[int, float]]:
 
 def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
     """Yield (label, mode -> curve) of every panel that has values."""
-    if not _only_sizes(study):
+    if not (differ_in_size_alone(study) and one_group_a_size(study)):
         return
     names = {name for run in study.runs for name in run.values}
     accuracies = "validation_accuracy", "test_accuracy"
@@ -160,24 +153,6 @@ def _panels(study: Study) -> Iterator[tuple[str, dict[str, Curve]]]:
             told = describe(by_mode[next(iter(curves))])
             unit = f", {told.unit}" if told.unit else ""
             yield told.label + unit, curves
-
-
-def _only_sizes(study: Study) -> bool:
-    """Say whether the groups are at least three and differ in nothing but their batch size, and what is chosen for it."""
-    sizes = {runs[0].batch_size for runs in study.groups.values()}
-    alone = _varied(study) - {*WITHOUT_NUMBERS, *TUNED} == {"batch.size"}
-    return alone and len(sizes) == len(study.groups) >= FEWEST
-
-
-def _varied(study: Study) -> set[str]:
-    """Return the fields that groups set."""
-    groups = section(section(study.record, "config"), "groups")
-    return {
-        f"{name}.{field}"
-        for group in groups.values()
-        for name, fields in group.items()
-        for field in (fields if isinstance(fields, Mapping) else [""])
-    }
 
 
 def _curve(study: Study, name: str) -> Curve:
@@ -240,7 +215,7 @@ def _accuracy(curve: Curve) -> str:
             size for size, p in others if math.isnan(p)
         ],
     }
-    told = [f"{words} {_listed(sizes)}" for words, sizes in parts.items() if sizes]
+    told = [f"{words} {listed(sizes)}" for words, sizes in parts.items() if sizes]
     return "; ".join([f"highest, {fmean(curve[best]):.4g}, at {best:,}", *told])
 
 
@@ -256,11 +231,11 @@ def _sharpness(curve: Curve, *, all_there: bool) -> str:
     said = f"{found:,} is the smallest batch size significantly above {min(curve):,}"
     if not_above:
         verb = "is" if len(not_above) == 1 else "are"
-        said += f"; of the larger ones {_listed(not_above)} {verb} not"
+        said += f"; of the larger ones {listed(not_above)} {verb} not"
     elif found < max(curve) and not untold and all_there:
         said += ", and all larger ones are"
     if untold:
-        said += f"; of one seed, or of seeds without any spread, at {_listed(untold)}"
+        said += f"; of one seed, or of seeds without any spread, at {listed(untold)}"
     low, high, factor = _steepest(curve)
     if not factor > 1:
         return said
@@ -279,8 +254,3 @@ def _steepest(curve: Curve) -> tuple[int, int, float]:
         if fmean(curve[low]) > 0
     ]
     return max(rises, key=lambda rise: rise[2], default=(0, 0, math.nan))
-
-
-def _listed(sizes: list[int]) -> str:
-    *first, last = [f"{size:,}" for size in sizes]
-    return f"{', '.join(first)} and {last}" if first else last

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from bsexp.report import batch_sizes, curvature, tables
+from bsexp.report import batch_sizes, curvature, steps_to_target, tables
 from bsexp.report.folder import (
     STAND_IN,
     Run,
@@ -77,6 +77,7 @@ def render(
         incomplete=bool(absent(study)),
         missing=missing(study),
         stand_ins=[f"{name}: {STAND_IN}" for name in study.synthetic],
+        savings=list(steps_to_target.answer(study)),
         thresholds=list(batch_sizes.thresholds(study)),
     )
 

@@ -9,7 +9,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from bsexp import results
-from bsexp.report import along, batch_sizes, folder, invariance, noise_scale
+from bsexp.report import (
+    along,
+    batch_sizes,
+    folder,
+    invariance,
+    noise_scale,
+    steps_to_target,
+)
 from bsexp.report.answer import answer
 from bsexp.report.certainty import certainty
 from bsexp.report.welch import standard_error, welch
@@ -37,7 +44,7 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
     pairs = _pairs(study)
     points = {name: _along(runs) for name, runs in study.groups.items()}
     finished = bool(study.record.get("finished"))
-    thresholds = list(batch_sizes.thresholds(study))
+    thresholds = [*steps_to_target.answer(study), *batch_sizes.thresholds(study)]
     if thresholds and not finished:
         thresholds.insert(0, "So far, with the study unfinished:")
     contrast = answer(study.comparison, groups, pairs, finished=finished)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bsexp import config, conversion, report, results
-from bsexp.report import batch_sizes, folder, summary
+from bsexp.report import batch_sizes, folder, sizes, summary
 
 SIZES = (16, 256, 4_000)
 ACCURACY = {16: 0.97, 256: 0.98, 4_000: 0.95}
@@ -187,8 +187,8 @@ def test_the_fields_that_change_no_number_are_those_that_do_not_enter_a_name():
         for path, field in conversion.valid_fields(config.Base)
     }
     fields = {path for path, each in listed.items() if not each.metadata["identity"]}
-    assert {*batch_sizes.WITHOUT_NUMBERS} == fields
-    assert {*batch_sizes.TUNED} <= listed.keys() - fields
+    assert {*sizes.WITHOUT_NUMBERS} == fields
+    assert {*sizes.TUNED} <= listed.keys() - fields
 
 
 def test_thresholds_of_curves_known_by_heart():
