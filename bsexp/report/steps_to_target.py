@@ -135,6 +135,8 @@ def _law_in_words(found: Law) -> str:
         f"S = S_min (1 + B_crit / B) fits with B_crit = {_written(found.critical)} (95 %: {_written(found.low)} to "
         f"{_written(found.high)}); a run scatters about it by {100 * (found.scatter - 1):.2g} %"
     )
+    if found.low == 0 and math.isinf(found.high):
+        return f"{words}: these runs do not tell where it lies."
     if found.low == 0:
         return f"{words}: the updates may not depend on the batch size."
     if math.isinf(found.high):

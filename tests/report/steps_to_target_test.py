@@ -49,6 +49,14 @@ def test_updates_that_do_not_depend_on_the_size_or_only_on_the_examples_have_no_
     assert math.isinf(shared.high)
     assert shared.low > SIZES[-1]
     assert steps_to_target.law(rows[:2] * 3) is None
+    few = steps_to_target.law([(16, 156), (64, 39), (256, 30)])
+    assert (few.low, few.high) == (0, math.inf)
+    for law, end in (
+        (flat, ": the updates may not depend on the batch size."),
+        (shared, " may halve the updates."),
+        (few, ": these runs do not tell where it lies."),
+    ):
+        assert steps_to_target._law_in_words(law).endswith(end)
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
