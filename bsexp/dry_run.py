@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bsexp import (
     config,
@@ -157,7 +158,8 @@ def _table(
     seconds: dict[str, tuple[float, float]],
 ) -> Table:
     table = Table(
-        *("run", "batch size", "steps", "FLOPs", "mesh", "memory per device"),
+        *("run", "group", "batch size", "steps", "FLOPs", "mesh"),
+        "memory per device",
         *("training", "measuring"),
     )
     for run in plan.runs:
@@ -165,6 +167,7 @@ def _table(
         over = "diverged" if run.name in lack.diverged else "done"
         table.add_row(
             run.name,
+            Text(run.group),
             f"{run.batch_size:,}",
             f"{cost.steps:,}",
             f"{cost.flops:.2e}",

@@ -14,7 +14,7 @@ no other normalisation.
 
 from ml_collections import ConfigDict
 
-SIZES = (32, 128, 512, 2_048, 8_192)
+SIZES = (32, 128, 512, 2_048, 4_096)
 RATES = (0.1, 0.3, 1.0, 3.0)
 SMOKE_SIZES, SMOKE_RATES = (32, 128, 512), (0.1, 0.3)
 

@@ -1,4 +1,4 @@
-"""Write what committed results say into README.md, between markers: studies' tables, verdicts, Figure 4, speed.
+"""Write what committed results say into README.md, between markers: studies' tables, verdicts, Figure 4, what a larger batch saves, speed.
 
     python scripts/readme_table.py
 
@@ -19,6 +19,7 @@ from bsexp.report import (
     counting,
     folder,
     measures,
+    steps_to_target,
     tables,
     verdicts,
 )
@@ -29,6 +30,7 @@ ALL_EXAMPLES = Path("results/sharp_minima-all_examples")
 LOSS_MAXIMISED = Path("results/sharp_minima-loss_maximised")
 COLLECTION = Path("results/keskar2017")
 SWEEP = COLLECTION / "batch_size_sweep"
+CRITICAL = Path("results/critical_batch_size")
 BENCHMARKS = Path("results/benchmarks")
 ALONE, PAIR = (
     "one run",
@@ -62,6 +64,7 @@ def with_table(text: str) -> str:
         STUDY: quotation,
         COLLECTION: verdict_table,
         SWEEP: figure_4,
+        CRITICAL: savings,
         BENCHMARKS: speeds,
     }
     for place, quote in quotations.items():
@@ -122,6 +125,16 @@ def figure_4() -> str:
         f"\n![Test accuracy and sharpness against the batch size]({SWEEP}/figures/batch_sizes.svg)\n\n"
         f"As the paper's Figure 4, which shows F2 and C1: F1 on MNIST with Adam, batch sizes from {min(sizes)} to {max(sizes):,}, "
         f"{_epochs(study.record)} epochs and {seeds} seeds each ([report]({SWEEP}/report.html)). {told}\n\n"
+    )
+
+
+def savings() -> str:
+    """Return the figure of updates until the target against the batch size, and in words what a larger one saves, in Markdown."""
+    study = folder.read(ROOT / CRITICAL)
+    told = " ".join(steps_to_target.answer(study))
+    return (
+        f"\n![Updates and examples until the target against the batch size]({CRITICAL}/figures/steps_to_target.svg)\n\n"
+        f"{told} ([report]({CRITICAL}/report.html))\n\n"
     )
 
 

@@ -64,7 +64,7 @@ def test_each_run_has_its_own_memory_and_times_and_the_sum_is_of_all(plan, tmp_p
     for run, cells in zip(plan.runs, rows, strict=True):
         bytes_of = dry_run.training_cost(run, 1).peak_bytes
         expected = [f"{bytes_of / 2**20:,.0f} MiB", *map(progress.clock, times(run))]
-        assert cells[0] == run.name
+        assert cells[:2] == [run.name, run.group]
         assert cells[-3:] == expected
         seen |= set(expected[:2])
     assert len(seen) == 4, "the two runs differ in memory and training"

@@ -1,9 +1,10 @@
 """Updates and examples until the target against the batch size, and the critical batch size between them: arXiv:1812.06162."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,13 +16,11 @@ from bsexp.report.look import COLOURS, legend_below, plain_ticks, styled
 from bsexp.report.sizes import differ_in_size_alone, listed, tuned_for_size
 
 LEVEL = 0.95  # of the interval of B_crit
-RATE = "optimizer.learning_rate"
-# Candidates for B_crit, a 400th apart, so far beyond the batch sizes that the law is a straight line there: nothing within
-# them tells it then.
+# Candidates for B_crit: a 400th apart, and so far beyond the batch sizes that there these do not tell one from the next.
 BEYOND, SPACING = 1e3, 1 / 400
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Law:
     """Updates S = S_min (1 + B_crit / B) until the target, at batch size B; examples E = B S.
 
@@ -53,7 +52,8 @@ def law(points: Sequence[tuple[int, float]]) -> Law | None:
     """Fit S = S_min (1 + B_crit / B), by least squares of log S.
 
     The interval holds the B_crit whose residuals R satisfy R <= R_min (1 + F / (n - 2)), F the quantile of F(1, n - 2) at
-    95 %: the profile likelihood of normal errors of log S.
+    95 %: the profile likelihood of normal errors of log S. Wrong to use where the learning rate is not tuned for each batch
+    size: it is then what S tells of (arXiv:1811.03600).
 
     Args:
         points: (B, S), one a run.
@@ -105,6 +105,16 @@ def steps_to_target(study: Study) -> Figure | None:
     return figure
 
 
+def numbers(study: Study) -> dict[str, Any]:
+    """Return the law and, by batch size, the group that it was fitted to; empty where there is no figure."""
+    fastest = _fastest(study)
+    found = law(_points(fastest))
+    if found is None:
+        return {}
+    groups = {str(size): runs[0].group for size, runs in fastest.items()}
+    return {**dataclasses.asdict(found), "groups": groups}
+
+
 def answer(study: Study) -> Iterator[str]:
     """Say how many updates each batch size takes to the target, and what a larger one saves; nothing where there is no figure."""
     fastest = _fastest(study)
@@ -123,11 +133,17 @@ def answer(study: Study) -> Iterator[str]:
         yield (
             f"At {listed(edges)} the fastest learning rate is the smallest or the largest that was tried: another one may be faster."
         )
-    seconds = {size: fmean(_reached(runs, "seconds")) for size, runs in fastest.items()}
-    soonest = min(seconds, key=seconds.__getitem__)
     yield (
-        f"The fewest seconds, on the hardware below and beside the runs that trained at the same time: {seconds[soonest]:.3g}, at {soonest:,}."
+        f"The fewest examples: {_least(fastest, 'examples')}; the fewest seconds, on that machine and beside the runs that trained at the "
+        f"same time: {_least(fastest, 'seconds')}."
     )
+
+
+def _least(fastest: dict[int, list[Run]], what: str) -> str:
+    """Write the lowest mean over the batch sizes, and where it is."""
+    means = {size: fmean(_reached(runs, what)) for size, runs in fastest.items()}
+    size = min(means, key=means.__getitem__)
+    return f"{_written(means[size])}, at {size:,}"
 
 
 def _law_in_words(found: Law) -> str:

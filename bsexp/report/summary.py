@@ -36,7 +36,8 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         test that SB is higher, and "stderr", the standard error of that test. "runs_by_group" has the number of each group's
         runs, with and without values. std is the sample's (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag. A noise scale has
         "pooled" as well, see `noise_scale.pooled`, and an estimate what it is worth, see `certainty`.
-        A study that measures along training has "along" as well: group -> epochs before the point -> measures.
+        A study that measures along training has "along" as well: group -> epochs before the point -> measures. One of several
+        batch sizes with a target has "steps_to_target": see `steps_to_target.Law`, and which group of each size it is fitted to.
     """
     study = folder.read(workdir)
     warning = [f"Data are a {folder.STAND_IN}, so nothing is reproduced here."]
@@ -47,6 +48,7 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
     thresholds = [*steps_to_target.answer(study), *batch_sizes.thresholds(study)]
     if thresholds and not finished:
         thresholds.insert(0, "So far, with the study unfinished:")
+    law = steps_to_target.numbers(study)
     contrast = answer(study.comparison, groups, pairs, finished=finished)
     return {
         "schema": results.SCHEMA,
@@ -67,6 +69,7 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         "runs_by_group": {name: len(runs) for name, runs in study.groups.items()},
         "pairs": pairs,
         **({"along": points} if any(points.values()) else {}),
+        **({"steps_to_target": law} if law else {}),
     }
 
 

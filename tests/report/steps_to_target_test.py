@@ -134,11 +134,17 @@ def test_of_each_batch_size_the_fastest_group_is_told_and_the_law_that_they_foll
         "S = S_min (1 + B_crit / B) fits with B_crit = 299 (95 %: 291 to 306); a run scatters about it by 1.2 %. There a run takes "
         "twice the 91.1 updates that no batch size can save, and twice the 27,200 examples that the smallest ones need."
     )
-    assert sentences[2].startswith("The fewest seconds, ")
-    assert sentences[2].endswith(": 0.244, at 4,096.")
+    assert sentences[2] == (
+        "The fewest examples: 28,700, at 16; the fewest seconds, on that machine and beside the runs that trained at the same time: "
+        "0.244, at 4,096."
+    )
     assert len(sentences) == 3
     found = report.build(tuned.path)
     assert " ".join(sentences) in found["answer"]
+    law = results.read_json(tuned.path / "summary.json")["steps_to_target"]
+    assert law["critical"] == pytest.approx(CRITICAL, rel=0.03)
+    assert law["low"] < law["critical"] < law["high"]
+    assert law["groups"] == {str(size): f"B{size:04d}-0_1" for size in SIZES}
     assert (tuned.path / "figures" / "steps_to_target.svg").is_file()
     page = (tuned.path / "report.html").read_text(encoding="utf-8")
     assert "Updates until validation accuracy 95 %" in page
@@ -163,7 +169,7 @@ def test_a_study_without_a_target_or_with_two_sizes_that_reach_it_says_nothing(t
         for rate in ("0_01", "0_1", "1"):
             miss(tuned, f"B{size:04d}-{rate}")
     assert said(tuned) == []
-    assert "steps_to_target" not in report.build(tuned.path)["answer"]
+    assert "steps_to_target" not in report.build(tuned.path)
     assert not (tuned.path / "figures" / "steps_to_target.svg").exists()
     for file in (tuned.path / "runs").glob("B*/status.json"):
         results.write_json(file, {"state": "done"})
