@@ -91,7 +91,11 @@ class Laboratory:
             for each in cohort:
                 self._folder.set_status(each, "interrupted", reason=str(error))
             raise
-        except (records.DamagedError, portions.WorkerError, MemoryError) as error:
+        except (
+            records.DamagedError,
+            portions.WorkerError,
+            footprint.DoesNotFitError,
+        ) as error:
             ends = [error] * len(cohort)
         finally:
             share = (time.perf_counter() - began) / len(cohort)
@@ -173,13 +177,14 @@ class Laboratory:
     def _ends(
         self, job: loop.Job, run: config.Run, layout: mesh.Layout
     ) -> list[step.State | FloatingPointError]:
-        """Train a cohort, of which a run is one; MemoryError, which says which microbatch would fit, where it does not fit."""
+        """Train a cohort, of which a run is one; DoesNotFitError, which says which microbatch would fit, where it does not."""
         try:
             return loop.train(job)
         except jax.errors.JaxRuntimeError as error:
             if not footprint.ran_out(error):
                 raise
-            raise MemoryError(self._out_of_memory(run, layout)) from error
+            said = self._out_of_memory(run, layout)
+            raise footprint.DoesNotFitError(said) from error
 
     def _out_of_memory(self, run: config.Run, layout: mesh.Layout) -> str:
         """Say which microbatch would fit; the batch size is never changed."""

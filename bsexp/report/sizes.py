@@ -36,6 +36,18 @@ def tuned_for_size(study: Study) -> list[str]:
     return sorted(_varied(study) & {*TUNED})
 
 
+def tried_at_a_size(study: Study) -> list[str]:
+    """Return the fields that are chosen for a batch size in which groups of the same one differ."""
+    settings = section(section(study.record, "config"), "groups")
+    found: dict[tuple[int, str], set[str]] = {}
+    for name, runs in study.groups.items():
+        for field in TUNED:
+            part, _, key = field.partition(".")
+            value = repr(section(section(settings, name), part).get(key))
+            found.setdefault((runs[0].batch_size, field), set()).add(value)
+    return sorted({field for (_, field), values in found.items() if len(values) > 1})
+
+
 def listed(sizes: list[int]) -> str:
     """Write batch sizes, or other whole numbers, in words: 16, 64 and 256."""
     *first, last = [f"{size:,}" for size in sizes]
@@ -48,6 +60,6 @@ def _varied(study: Study) -> set[str]:
     return {
         f"{name}.{field}"
         for group in groups.values()
-        for name, fields in group.items()
+        for name, fields in (group.items() if isinstance(group, Mapping) else ())
         for field in (fields if isinstance(fields, Mapping) else [""])
     }

@@ -1,104 +1,46 @@
-"""Updates and examples until the target against the batch size, and the critical batch size between them: arXiv:1812.06162."""
+"""Updates and examples until the target against the batch size, and what a larger one saves: arXiv:1811.03600."""
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from bsexp.report.folder import TARGET, Run, Study, number, section
+from bsexp.report.law import Law, fit
 from bsexp.report.look import COLOURS, legend_below, plain_ticks, styled
-from bsexp.report.sizes import differ_in_size_alone, listed, tuned_for_size
+from bsexp.report.sizes import differ_in_size_alone, listed, tried_at_a_size
 
-LEVEL = 0.95  # of the interval of B_crit
-# Candidates for B_crit: a 400th apart, and so far beyond the batch sizes that there these do not tell one from the next.
-BEYOND, SPACING = 1e3, 1 / 400
+SETTLED = ("done", "failed")
 
 
-@dataclasses.dataclass(frozen=True)
-class Law:
-    """Updates S = S_min (1 + B_crit / B) until the target, at batch size B; examples E = B S.
+class Found(NamedTuple):
+    """Of each batch size, in order, the runs of the fastest group, and the law that they follow."""
 
-    Attributes:
-        updates: S_min, of any batch size.
-        critical: B_crit, in examples, where a run takes twice S_min and twice E_min = S_min B_crit.
-        low: lower end of its interval at 95 %; 0 where updates that do not depend on B are as likely.
-        high: upper end; infinite where updates inversely proportional to B are.
-        scatter: the standard deviation of a run about the law, as a factor.
-    """
-
-    updates: float
-    critical: float
-    low: float
-    high: float
-    scatter: float
-
-    @property
-    def examples(self) -> float:
-        """E_min, the examples that the smallest batches need."""
-        return self.updates * self.critical
-
-    def steps(self, size: np.ndarray) -> np.ndarray:
-        """Return the updates at some batch sizes."""
-        return self.updates * (1 + self.critical / size)
-
-
-def law(points: Sequence[tuple[int, float]]) -> Law | None:
-    """Fit S = S_min (1 + B_crit / B), by least squares of log S.
-
-    The interval holds the B_crit whose residuals R satisfy R <= R_min (1 + F / (n - 2)), F the quantile of F(1, n - 2) at
-    95 %: the profile likelihood of normal errors of log S. Wrong to use where the learning rate is not tuned for each batch
-    size: it is then what S tells of (arXiv:1811.03600).
-
-    Args:
-        points: (B, S), one a run.
-
-    Returns:
-        The law; None for fewer than three batch sizes, two of which any law fits.
-    """
-    if len({size for size, _ in points}) < 3:
-        return None
-    sizes, steps = np.array(points, float).T
-    low, high = math.log(sizes.min() / BEYOND), math.log(sizes.max() * BEYOND)
-    critical = np.exp(np.arange(low, high, SPACING))
-    updates = np.log(steps) - np.log1p(critical[:, None] / sizes)
-    residuals = np.sum((updates - updates.mean(1, keepdims=True)) ** 2, axis=1)
-    best, free = int(residuals.argmin()), len(points) - 2
-    allowed = residuals[best] * (1 + stats.f.ppf(LEVEL, 1, free) / free)
-    inside = np.flatnonzero(residuals <= allowed)
-    return Law(
-        updates=math.exp(updates[best].mean()),
-        critical=float(critical[best]),
-        low=0.0 if inside[0] == 0 else float(critical[inside[0]]),
-        high=math.inf
-        if inside[-1] == len(critical) - 1
-        else float(critical[inside[-1]]),
-        scatter=math.exp(math.sqrt(residuals[best] / free)),
-    )
+    fastest: dict[int, list[Run]]
+    law: Law
 
 
 @styled
 def steps_to_target(study: Study) -> Figure | None:
     """Updates and examples until the target against the batch size, all axes logarithmic: a dot per run, and the law.
 
-    Of each batch size the group that every run of which reached the target, with the fewest updates; the others faint. None
+    Of each batch size the group every run of which reached the target, with the fewest updates; the others faint. None
     where the groups do not differ in the batch size, with what is chosen for it, alone, or fewer than three reached it.
     """
-    fastest = _fastest(study)
-    found = law(_points(fastest))
+    found = _found(study)
     if found is None:
         return None
-    figure = Figure(figsize=(9.0, 3.9), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.1), layout="constrained")
     figure.set_label("Updates and examples until the target, against the batch size.")
     # Examples are updates times the batch size.
     powers = {"updates": 0, "examples": 1}
     for axes, (what, power) in zip(figure.subplots(1, 2), powers.items(), strict=True):
-        _draw(axes, study, fastest, found, power)
+        _draw(axes, study, found, power)
         axes.set_ylabel(f"{what} until {_target(study)}")
     handles, _ = axes.get_legend_handles_labels()
     legend_below(figure, handles, columns=2)
@@ -106,96 +48,143 @@ def steps_to_target(study: Study) -> Figure | None:
 
 
 def numbers(study: Study) -> dict[str, Any]:
-    """Return the law and, by batch size, the group that it was fitted to; empty where there is no figure."""
-    fastest = _fastest(study)
-    found = law(_points(fastest))
+    """Return the law and, by batch size, the group that it is fitted to; empty where there is no figure."""
+    found = _found(study)
     if found is None:
         return {}
-    groups = {str(size): runs[0].group for size, runs in fastest.items()}
-    return {**dataclasses.asdict(found), "groups": groups}
+    groups = {str(size): runs[0].group for size, runs in found.fastest.items()}
+    return {**dataclasses.asdict(found.law), "groups": groups}
 
 
 def answer(study: Study) -> Iterator[str]:
     """Say how many updates each batch size takes to the target, and what a larger one saves; nothing where there is no figure."""
-    fastest = _fastest(study)
-    found = law(_points(fastest))
+    found = _found(study)
     if found is None:
         return
-    tuned = tuned_for_size(study)
-    among = f", of the {', '.join(tuned)} tried at each the fastest" if tuned else ""
-    means = {size: fmean(_reached(runs, "step")) for size, runs in fastest.items()}
-    told = ", ".join(f"{mean:,.0f} at {size:,}" for size, mean in means.items())
-    missed = sorted({run.batch_size for run in study.runs} - fastest.keys())
-    never = f"; not reached by every run at {listed(missed)}" if missed else ""
-    yield f"Updates until {_target(study)}{among}, to within an epoch: {told}{never}."
-    yield _law_in_words(found)
-    if edges := _at_the_edge(study, fastest):
-        yield (
-            f"At {listed(edges)} the fastest learning rate is the smallest or the largest that was tried: another one may be faster."
-        )
-    yield (
-        f"The fewest examples: {_least(fastest, 'examples')}; the fewest seconds, on that machine and beside the runs that trained at the "
-        f"same time: {_least(fastest, 'seconds')}."
+    tried = tried_at_a_size(study)
+    among = f", of the {', '.join(tried)} tried at each the fastest" if tried else ""
+    told = ", ".join(
+        f"{fmean(map(_updates, runs)):,.0f} at {size:,}"
+        for size, runs in found.fastest.items()
     )
+    yield f"Updates until {_target(study)}{among}: {told}{_missed(study, found)}."
+    yield _law_in_words(found.law)
+    yield from _not_tuned(study, found.fastest)
+    yield f"The fewest examples: {_least(found.fastest, 'examples')}; the fewest seconds, on the machines that trained them: {_least(found.fastest, 'seconds')}."
+
+
+def _missed(study: Study, found: Found) -> str:
+    """Say of each batch size without a group that reached the target how far it came, and where the law has it."""
+    told = ""
+    for size in sorted({run.batch_size for run in study.runs} - found.fastest.keys()):
+        runs = [run for run in study.runs if run.batch_size == size]
+        made = max(
+            (number(run.rows[-1].get("step")) for run in runs if run.rows), default=0
+        )
+        told += (
+            f"; at {size:,} no setting brought every run there within {made:,.0f} updates, where the law has {found.law.steps(size):,.0f}"
+            if all(run.state in SETTLED for run in runs)
+            else f"; {size:,} is not yet trained"
+        )
+    return told
+
+
+def _law_in_words(law: Law) -> str:
+    ends = f"{_written(law.low)} to {_written(law.high)}"
+    if law.low == 0 and math.isinf(law.high):
+        return "These batch sizes do not tell where B_crit of S = S_min (1 + B_crit / B) lies."
+    if law.low == 0:
+        return f"B_crit of S = S_min (1 + B_crit / B) is below {_written(law.high)} (95 %): the updates may not depend on the batch size at all."
+    if math.isinf(law.high):
+        return (
+            f"B_crit of S = S_min (1 + B_crit / B) is above {_written(law.low)} (95 %): twice the examples in a batch may halve the "
+            "updates at any of these batch sizes."
+        )
+    return (
+        f"S = S_min (1 + B_crit / B) fits with B_crit = {_written(law.critical)} (95 %: {ends}); a batch size scatters about it by "
+        f"{_written(100 * (law.scatter - 1))} %. There a run takes twice the {_written(law.updates)} updates that no batch size can "
+        f"save, and twice the {_written(law.examples)} examples that the smallest ones need."
+    )
+
+
+def _not_tuned(study: Study, fastest: dict[int, list[Run]]) -> Iterator[str]:
+    """Yield at which batch sizes another learning rate may be faster."""
+    rates = _rates(study)
+    single, edge = [], []
+    for size, runs in fastest.items():
+        groups = {
+            name: others
+            for name, others in study.groups.items()
+            if others[0].batch_size == size
+            and all(run.state in SETTLED for run in others)
+        }
+        tried = {rates[name] for name in groups}
+        # Equally fast ones among them.
+        best = {
+            rates[name]
+            for name, others in groups.items()
+            if _reached(others) and _speed(others)[0] <= _speed(runs)[0]
+        }
+        if len(tried) < 2:
+            single.append(size)
+        elif not any(min(tried) < rate < max(tried) for rate in best):
+            edge.append(size)
+    if single:
+        yield f"At {listed(single)} one learning rate was tried: the updates may tell of it rather than of the batch size."
+    if edge:
+        yield f"At {listed(edge)} the fastest learning rate is the smallest or the largest that was tried: another one may be faster."
 
 
 def _least(fastest: dict[int, list[Run]], what: str) -> str:
     """Write the lowest mean over the batch sizes, and where it is."""
-    means = {size: fmean(_reached(runs, what)) for size, runs in fastest.items()}
-    size = min(means, key=means.__getitem__)
-    return f"{_written(means[size])}, at {size:,}"
-
-
-def _law_in_words(found: Law) -> str:
-    words = (
-        f"S = S_min (1 + B_crit / B) fits with B_crit = {_written(found.critical)} (95 %: {_written(found.low)} to "
-        f"{_written(found.high)}); a run scatters about it by {100 * (found.scatter - 1):.2g} %"
-    )
-    if found.low == 0 and math.isinf(found.high):
-        return f"{words}: these runs do not tell where it lies."
-    if found.low == 0:
-        return f"{words}: the updates may not depend on the batch size."
-    if math.isinf(found.high):
-        return f"{words}: even at the largest batch size twice the examples in a batch may halve the updates."
-    return (
-        f"{words}. There a run takes twice the {_written(found.updates)} updates that no batch size can save, and twice the "
-        f"{_written(found.examples)} examples that the smallest ones need."
-    )
+    means = {
+        size: fmean(run.values.get(f"{TARGET}{what}", math.nan) for run in runs)
+        for size, runs in fastest.items()
+    }
+    known = {size: mean for size, mean in means.items() if math.isfinite(mean)}
+    if not known:
+        return "not known"
+    size = min(known, key=known.__getitem__)
+    return f"{_written(known[size])}, at {size:,}"
 
 
 def _written(value: float) -> str:
     """Write three digits of a number, without an exponent."""
-    if math.isinf(value):
-        return "infinity"
     return f"{value:.3g}" if value < 100 else f"{float(f'{value:.3g}'):,.0f}"
 
 
-def _fastest(study: Study) -> dict[int, list[Run]]:
-    """Return of each batch size, in order, the group with the fewest updates, of those of which every run reached the target."""
-    found: dict[int, list[Run]] = {}
-    if differ_in_size_alone(study):
-        for runs in study.groups.values():
-            steps = _reached(runs, "step")
-            known = found.get(size := runs[0].batch_size)
-            if len(steps) == len(runs) and (
-                known is None or fmean(steps) < fmean(_reached(known, "step"))
-            ):
-                found[size] = runs
-    return dict(sorted(found.items()))
+def _found(study: Study) -> Found | None:
+    """Return of each batch size the group with the fewest updates, of those of which every run reached the target, and their law."""
+    growing = section(section(study.record, "config"), "batch").get("growth_epochs")
+    if growing or not differ_in_size_alone(study):
+        return None
+    fastest: dict[int, list[Run]] = {}
+    for runs in sorted(filter(_reached, study.groups.values()), key=_speed):
+        fastest.setdefault(runs[0].batch_size, runs)
+    ordered = dict(sorted(fastest.items()))
+    law = fit({size: [*map(_updates, runs)] for size, runs in ordered.items()})
+    return Found(ordered, law) if law else None
 
 
-def _reached(runs: list[Run], what: str) -> list[float]:
-    """Return when the runs of a group reached the target, those that did."""
-    values = [run.values.get(f"{TARGET}{what}", math.nan) for run in runs]
-    return [value for value in values if math.isfinite(value)]
+def _reached(runs: list[Run]) -> bool:
+    return all(math.isfinite(_updates(run)) for run in runs)
 
 
-def _points(groups: dict[int, list[Run]]) -> list[tuple[int, float]]:
-    return [
-        (size, steps)
-        for size, runs in groups.items()
-        for steps in _reached(runs, "step")
-    ]
+def _speed(runs: list[Run]) -> tuple[float, float]:
+    """Return a group's updates and, for those with equally many, its seconds."""
+    seconds = fmean(run.values.get(f"{TARGET}seconds", math.nan) for run in runs)
+    return fmean(map(_updates, runs)), seconds if math.isfinite(seconds) else math.inf
+
+
+def _updates(run: Run) -> float:
+    """Return the updates until the target; NaN where it was not reached.
+
+    A run is looked at after each epoch, so that half of one is taken off: else E_min, and B_crit with it, would be too high.
+    """
+    step, epoch = (
+        run.values.get(f"{TARGET}{name}", math.nan) for name in ("step", "epoch")
+    )
+    return step * (1 - 0.5 / epoch)
 
 
 def _target(study: Study) -> str:
@@ -209,7 +198,7 @@ def _target(study: Study) -> str:
 def _rates(study: Study) -> dict[str, float]:
     """Return the learning rate of each group."""
     settings = section(study.record, "config")
-    common = number(section(settings, "optimizer").get("learning_rate"))
+    common = section(settings, "optimizer").get("learning_rate")
     groups = section(settings, "groups")
     return {
         name: number(
@@ -219,66 +208,46 @@ def _rates(study: Study) -> dict[str, float]:
     }
 
 
-def _at_the_edge(study: Study, fastest: dict[int, list[Run]]) -> list[int]:
-    """Return the batch sizes whose fastest group has the smallest or the largest of several learning rates."""
-    rates = _rates(study)
-    edges = []
-    for size, runs in fastest.items():
-        tried = {
-            rates[name]
-            for name, others in study.groups.items()
-            if others[0].batch_size == size
-        }
-        if len(tried) > 1 and rates[runs[0].group] in {min(tried), max(tried)}:
-            edges.append(size)
-    return edges
-
-
-def _draw(
-    axes: Axes,
-    study: Study,
-    fastest: dict[int, list[Run]],
-    found: Law,
-    power: int,
-) -> None:
+def _draw(axes: Axes, study: Study, found: Found, power: int) -> None:
     """Draw the updates of the runs and of the law, times a power of the batch size."""
-    chosen = {runs[0].group for runs in fastest.values()}
-    others = [
-        (run.batch_size, step)
-        for run in study.runs
-        if run.group not in chosen
-        for step in _reached([run], "step")
-    ]
-    for points, look in (
-        (others, {"color": "0.6", "label": "other settings tried", "markersize": 3}),
+    law, chosen = found.law, {runs[0].group for runs in found.fastest.values()}
+    axes.set(xscale="log", yscale="log", xlabel="batch size")
+    for label, fast, look in (
+        ("other settings tried", False, {"color": "0.65", "markersize": 3}),
         (
-            _points(fastest),
-            {
-                "color": COLOURS[0],
-                "label": "the fastest of each batch size",
-                "markersize": 5,
-            },
+            "the fastest of each batch size",
+            True,
+            {"color": COLOURS[0], "markersize": 5},
         ),
     ):
+        points = [
+            (run.batch_size, run.batch_size**power * _updates(run))
+            for run in study.runs
+            if (run.group in chosen) == fast and math.isfinite(_updates(run))
+        ]
         if points:
-            sizes, steps = np.array(points, float).T
-            axes.plot(sizes, sizes**power * steps, "o", **look)
-    every = {run.batch_size for run in study.runs}
-    sizes = np.geomspace(min(every), max(every), 200)
-    axes.plot(
-        sizes,
-        sizes**power * found.steps(sizes),
-        color=COLOURS[0],
-        label="S = S_min (1 + B_crit / B)",
+            axes.plot(*zip(*points, strict=True), "o", label=label, **look)
+    sizes = np.geomspace(min(found.fastest), max(found.fastest), 200)
+    curve = sizes**power * law.steps(sizes)
+    axes.plot(sizes, curve, color=COLOURS[0], label="S = S_min (1 + B_crit / B)")
+    # What follows reaches beyond the runs, and is to be seen beside them only.
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
+    if law.bounded:
+        for steps, line, label in (
+            (law.examples / sizes, "--", "examples alone count: S = E_min / B"),
+            (np.full_like(sizes, law.updates), ":", "updates alone count: S = S_min"),
+        ):
+            axes.plot(sizes, sizes**power * steps, line, color=COLOURS[1], label=label)
+        axes.axvline(law.critical, color=COLOURS[2], linewidth=1, label="B_crit")
+    left, right = limits["xlim"]
+    axes.axvspan(
+        min(max(law.low, left), right),
+        max(min(law.high, right), left),
+        color=COLOURS[2],
+        alpha=0.2,
+        linewidth=0,
+        label="B_crit at 95 %",
     )
-    for steps, line, label in (
-        (found.examples / sizes, "--", "examples alone count: S = E_min / B"),
-        (np.full_like(sizes, found.updates), ":", "updates alone count: S = S_min"),
-    ):
-        axes.plot(sizes, sizes**power * steps, line, color=COLOURS[1], label=label)
-    if found.low > 0 and math.isfinite(found.high):
-        axes.axvspan(found.low, found.high, color=COLOURS[2], alpha=0.2, linewidth=0)
-    axes.axvline(found.critical, color=COLOURS[2], label="B_crit, with its interval")
-    axes.set(xscale="log", yscale="log", xlabel="batch size")
+    axes.set(**limits)
     plain_ticks(axes.xaxis)
     plain_ticks(axes.yaxis)

@@ -77,7 +77,8 @@ def _side_by_side(
 ) -> Iterator[list[str]]:
     """Yield the groups of each table: as many as a terminal shows with no number broken, and at least two."""
     chosen: list[str] = []
-    room = width - LABELS
+    contrasts = [len(f" {row.contrast} |") for row in listed if row.contrast]
+    room = width - LABELS - max(contrasts, default=0)
     for name in summary["groups"]:
         needed = _width(name, listed)
         if needed > room and len(chosen) >= 2:
@@ -85,7 +86,8 @@ def _side_by_side(
             chosen, room = [], width - LABELS
         chosen.append(name)
         room -= needed
-    yield chosen
+    if chosen:
+        yield chosen
 
 
 def _width(name: str, listed: list[Row]) -> int:

@@ -30,6 +30,10 @@ TIMED = 5
 COMPILED_ALONE = {"xla_gpu_shard_autotuning": False}
 
 
+class DoesNotFitError(RuntimeError):
+    """A cohort that needs more memory than a device has."""
+
+
 class Subject(NamedTuple):
     """A run, its network, its data set and the mesh that it trains on."""
 
@@ -122,6 +126,13 @@ def ran_out(error: jax.errors.JaxRuntimeError) -> bool:
 
 def out_of_memory(subject: Subject, limit: int) -> str:
     """Say what to do where a run does not fit in ``limit`` bytes a device; 0: not known."""
+    try:
+        return _what_would_fit(subject, limit)
+    except jax.errors.JaxRuntimeError:  # nor does what the compiler tries out
+        return "out of memory; try a smaller config.batch.microbatch"
+
+
+def _what_would_fit(subject: Subject, limit: int) -> str:
     needed = f"out of memory: a device needs {peak_bytes(subject) / 2**20:,.0f} MiB"
     if not limit:
         return f"{needed}; try a smaller config.batch.microbatch"

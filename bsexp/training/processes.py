@@ -21,7 +21,7 @@ import jax
 from jax._src.distributed import global_state
 
 from bsexp import bounds
-from bsexp.training import interruption
+from bsexp.training import footprint, interruption
 
 WAIT = 1_000  # milliseconds, after which a waiting process looks whether it was interrupted
 # Variables of the environment by which JAX is told its devices.
@@ -155,7 +155,7 @@ def together() -> Iterator[None]:
             raise
         if isinstance(error, KeyboardInterrupt):  # while it waited for the others
             os._exit(128 + signal.SIGINT)
-        if isinstance(error, jax.errors.JaxRuntimeError | MemoryError):
+        if isinstance(error, jax.errors.JaxRuntimeError | footprint.DoesNotFitError):
             sys.stderr.write(f"{_why(error)}\n")
         else:
             traceback.print_exc()
@@ -163,12 +163,12 @@ def together() -> Iterator[None]:
         os._exit(1)
 
 
-def _why(error: jax.errors.JaxRuntimeError | MemoryError) -> str:
+def _why(error: Exception) -> str:
     """Say why this process ends, among several."""
     reason = str(error).partition("\n")[0]
-    if isinstance(error, MemoryError):
+    if isinstance(error, footprint.DoesNotFitError):
         return f"process {jax.process_index()}: {reason}"
-    return f"another process has failed or is gone ({reason}); start all of them again: the same command goes on from here"
+    return f"this process or another one has failed or is gone ({reason}); start all of them again: the same command goes on from here"
 
 
 def _told_by_all(name: str, said: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from training import jobs
@@ -87,6 +88,18 @@ def test_where_nothing_fits_it_says_so():
     assert "no microbatch that keeps the ghost batches fits" in said
     assert "10 MiB" in said
     assert footprint.fitting_microbatch(subject(), 10 * MIB) is None
+
+
+def test_where_the_compiler_runs_out_as_well_it_says_what_it_can(monkeypatch):
+    """On accelerators it tries kernels out, in the memory that is full."""
+
+    def exhausted(_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 1 GiB")
+
+    monkeypatch.setattr(footprint, "peak_bytes", exhausted)
+    assert footprint.out_of_memory(subject(), 10 * MIB) == (
+        "out of memory; try a smaller config.batch.microbatch"
+    )
 
 
 def test_where_sam_s_parts_are_the_microbatches_no_other_is_offered():

@@ -128,7 +128,7 @@ def test_a_process_that_runs_out_of_memory_says_what_it_needs_and_ends_all(
     ) as began:
         codes, _, errors = finished(began)
     assert codes == [1, 1], errors
-    assert errors[0].startswith("another process has failed or is gone (")
+    assert errors[0].startswith("this process or another one has failed or is gone (")
     assert errors[1].startswith("process 1: out of memory: a device needs 1,0")
     assert errors[1].endswith(" MiB; try a smaller config.batch.microbatch\n")
 
