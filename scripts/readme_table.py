@@ -134,7 +134,7 @@ def savings() -> str:
     told = " ".join(steps_to_target.answer(study))
     return (
         f"\n![Updates and examples until the target against the batch size]({CRITICAL}/figures/steps_to_target.svg)\n\n"
-        f"{told} ([report]({CRITICAL}/report.html))\n\n"
+        f"{told} Other programs ran beside a part of the runs: the seconds are rough ([report]({CRITICAL}/report.html)).\n\n"
     )
 
 

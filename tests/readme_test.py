@@ -83,11 +83,12 @@ def test_the_example_of_an_experiment_is_a_valid_study(tmp_path):
     assert [run.batch_size for run in plan.runs[:2]] == [64, 6_000]
 
 
-def test_the_committed_study_is_whole_and_is_the_experiment_as_it_stands():
+@pytest.mark.parametrize("name", ["sharp_minima", "critical_batch_size"])
+def test_a_committed_study_is_whole_and_is_the_experiment_as_it_stands(name):
     """A newcomer's first command must find nothing to compute."""
-    settings = command.load_settings(ROOT / "experiments" / "sharp_minima.py", "")
+    settings = command.load_settings(ROOT / "experiments" / f"{name}.py", "")
     plan = door.open_study(settings, [], study.catalogue())
-    place = workdir.Workdir(ROOT / "results" / "sharp_minima", plan, "sharp_minima", "")
+    place = workdir.Workdir(ROOT / "results" / name, plan, name, "")
     assert place.missing(study.wanted(plan)) == []
     assert place.finished is not None
 

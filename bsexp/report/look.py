@@ -69,7 +69,7 @@ def legend_below(
 
 def plain_number(value: float, _: int | None = None) -> str:
     """A tick's label without mathematical notation, which hostile names must not reach."""
-    return f"{value:g}"
+    return f"{value:.0f}" if 1e6 <= value < 1e7 else f"{value:g}"
 
 
 def plain_ticks(axis: Axis) -> None:

@@ -63,14 +63,14 @@ def answer(study: Study) -> Iterator[str]:
         return
     tried = tried_at_a_size(study)
     among = f", of the {', '.join(tried)} tried at each the fastest" if tried else ""
-    told = ", ".join(
-        f"{fmean(map(_updates, runs)):,.0f} at {size:,}"
-        for size, runs in found.fastest.items()
-    )
+    updates = {size: fmean(map(_updates, runs)) for size, runs in found.fastest.items()}
+    examples = {size: size * mean for size, mean in updates.items()}
+    seconds = {size: _speed(runs)[1] for size, runs in found.fastest.items()}
+    told = ", ".join(f"{mean:,.0f} at {size:,}" for size, mean in updates.items())
     yield f"Updates until {_target(study)}{among}: {told}{_missed(study, found)}."
     yield _law_in_words(found.law)
     yield from _not_tuned(study, found.fastest)
-    yield f"The fewest examples: {_least(found.fastest, 'examples')}; the fewest seconds, on the machines that trained them: {_least(found.fastest, 'seconds')}."
+    yield f"The fewest examples: {_lowest(examples)}; the fewest seconds, on the machines that trained them: {_lowest(seconds)}."
 
 
 def _missed(study: Study, found: Found) -> str:
@@ -135,12 +135,8 @@ def _not_tuned(study: Study, fastest: dict[int, list[Run]]) -> Iterator[str]:
         yield f"At {listed(edge)} the fastest learning rate is the smallest or the largest that was tried: another one may be faster."
 
 
-def _least(fastest: dict[int, list[Run]], what: str) -> str:
-    """Write the lowest mean over the batch sizes, and where it is."""
-    means = {
-        size: fmean(run.values.get(f"{TARGET}{what}", math.nan) for run in runs)
-        for size, runs in fastest.items()
-    }
+def _lowest(means: dict[int, float]) -> str:
+    """Write the lowest of the batch sizes' means, and where it is."""
     known = {size: mean for size, mean in means.items() if math.isfinite(mean)}
     if not known:
         return "not known"

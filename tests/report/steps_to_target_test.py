@@ -79,7 +79,7 @@ def test_of_each_batch_size_the_fastest_group_is_told_and_the_law_that_they_foll
         "takes twice the 90.7 updates that no batch size can save, and twice the 27,300 examples that the smallest ones need."
     )
     assert sentences[2] == (
-        "The fewest examples: 31,900, at 16; the fewest seconds, on the machines that trained them: 0.0244, at 4,096."
+        "The fewest examples: 28,700, at 16; the fewest seconds, on the machines that trained them: 0.0244, at 4,096."
     )
     assert len(sentences) == 3
     found = report.build(tuned.path)
