@@ -121,6 +121,7 @@ def test_a_data_set_that_is_there_and_cannot_serve_is_told_by_the_door(
         open_members(settings, asked(experiments), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_used_is_told(experiments, tmp_path, command_line):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "broken").mkdir()

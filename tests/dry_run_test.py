@@ -73,6 +73,7 @@ def test_each_run_has_its_own_memory_and_times_and_the_sum_is_of_all(plan, tmp_p
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_what_is_there_costs_nothing_and_what_must_be_trained_again_costs_all(
     plan, tmp_path
 ):

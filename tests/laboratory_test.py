@@ -135,6 +135,7 @@ def test_a_run_that_lacks_a_measurement_has_the_others_and_fails_alone(
     assert states["plain"]["state"] == "done", "asked for less, it lacks nothing"
 
 
+@pytest.mark.slow
 def test_a_target_that_is_asked_for_after_training_is_read_off_the_curves(
     mnist_dir, tmp_path
 ):

@@ -186,6 +186,7 @@ def test_random_numbers_are_of_one_kind_whatever_the_environment_asks_for(called
             jax.config.update(name, before)
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_cost_and_trains_nothing(command_line, tmp_path):
     process = command_line(
         "--config=experiments/sharp_minima.py",

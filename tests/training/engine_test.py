@@ -224,6 +224,7 @@ def test_sharpness_aware_minimisation_descends_by_the_gradient_from_the_whole_ba
     assert abs(expected - (x - way)).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "devices"), [("jit", 1), ("jit", 2), ("pmap", 2)])
 def test_parts_of_a_batch_go_uphill_by_their_own_gradients_where_that_is_asked_for(
     mnist, engine, devices

@@ -80,6 +80,7 @@ def losses(mnist, *layout, **robust):
     return Cohort(mnist, *layout, robust=config.Robust(**robust)).run(20)
 
 
+@pytest.mark.slow
 def test_switched_off_training_is_plain_to_the_bit_and_switched_on_it_is_another(mnist):
     plain = Cohort(mnist).run(20)
     off = losses(

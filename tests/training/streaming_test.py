@@ -74,10 +74,13 @@ def execution(engine="jit", **fields):
     "options",
     [
         {},
-        {"rolled": False},
+        pytest.param({"rolled": False}, marks=pytest.mark.slow),
         {"batch": config.Batch(microbatch=40, ghost=20)},
-        {"augmentation": config.Augmentation(rotation=10.0, crop=2)},
-        {"execution": execution("pmap")},
+        pytest.param(
+            {"augmentation": config.Augmentation(rotation=10.0, crop=2)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"execution": execution("pmap")}, marks=pytest.mark.slow),
     ],
     ids=["rolled", "unrolled", "microbatches", "augmented", "pmap"],
 )
