@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 SCHEMA = 1
-CURVES = "metrics.jsonl"  # a row an epoch
+CURVES = "metrics.jsonl"  # a row an evaluation
 CHECKPOINTS = (
     "checkpoints"  # states to go on from, by the number of updates before them
 )
@@ -188,7 +188,7 @@ def load(path: str | os.PathLike) -> pd.DataFrame:
 
 
 def load_metrics(path: str | os.PathLike) -> pd.DataFrame:
-    """Load the training curves of a study: one row per run and epoch, labelled as in ``load``."""
+    """Load the training curves of a study: one row per run and evaluation, labelled as in ``load``."""
     rows = [
         {**_labels(run), **row}
         for run in _runs(path)

@@ -6,7 +6,8 @@ until a target on held-out examples against the batch size, with the learning ra
 
 F1 is trained on MNIST with plain SGD, at five batch sizes and five learning rates each, until 98 % of 10 000 examples that it is
 not trained on are classified rightly. Batch norm takes its statistics over ghost batches of 32 at every size, so that a larger batch has
-no other normalisation.
+no other normalisation. Held-out examples are looked at four times an epoch, and the gradient noise scale is measured along training
+and where it ends, which McCandlish et al. take for an estimate of B_crit that one run gives.
 
     python -m bsexp.main --config=experiments/critical_batch_size.py          an hour on two CPU cores
     python -m bsexp.main --config=experiments/critical_batch_size.py:smoke    under a minute: does it run here?
@@ -35,7 +36,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = {"name": "sgd"}
     config.batch = {"ghost": 32}
     config.train = {
-        "epochs": 8 if arg else 30,
+        "epochs": 8 if arg else 25,
+        "evaluations": 4,
         "target": 0.9 if arg else 0.98,
         "target_metric": "validation_accuracy",
         "stop_at_target": True,
@@ -49,5 +51,13 @@ def get_config(arg: str = "") -> ConfigDict:
         for size in sizes
         for rate in rates
     }
-    config.measure = {"probes": ("evaluation",), "modes": ("running",)}
+    config.measure = {
+        "probes": ("evaluation", "noise_scale"),
+        "modes": ("running",),
+        "noise_scale": {"groups": 4 if arg else 16, "group_size": 100},
+        "along": {
+            "epochs": (1,) if arg else (1, 2, 4, 8, 16),
+            "probes": ("noise_scale",),
+        },
+    }
     return config

@@ -54,8 +54,9 @@ def test_a_field_added_later_enters_the_hash_only_where_it_is_set():
         run(batch=config.Batch(statistics="precise")).name,
         run(robust=config.Robust(conservative=1e-3)).name,
         run(robust=config.Robust(adversarial=0.1)).name,
+        run(train=config.Train(evaluations=2)).name,
     }
-    assert len(changed | {run().name}) == 5
+    assert len(changed | {run().name}) == 6
     assert "precision" not in run().identity["model"]
 
 

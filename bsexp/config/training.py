@@ -3,9 +3,9 @@
 import dataclasses
 
 from bsexp.bounds import between, not_negative, one_of
-from bsexp.config.option import option
+from bsexp.config.option import IF_SET, option
 
-# What each epoch's row holds of every split.
+# What each row of the curves holds of every split.
 METRICS = tuple(
     f"{split}_{measure}"
     for split in ("train", "validation", "test")
@@ -57,6 +57,12 @@ class Train:
         unit="seconds",
         check=not_negative,
     )
+    evaluations: int = option(
+        1,
+        "how often an epoch the held-out splits are evaluated, evenly spaced, the last time at its end, each time with a row of the curves; how closely a target is looked for; patience is still in epochs; what it takes counts as time of the run",
+        check=between(1, 1_000_000),
+        identity=IF_SET,
+    )
     patience: int = option(
         0,
         "epochs without a new best of monitor after which training ends; 0: it does not",
@@ -68,11 +74,13 @@ class Train:
     )
     target: float = option(
         0.0,
-        "value of target_metric, accuracies as fractions; when a run first has it after an epoch stands in the report, also where it is asked for after training; 0: none",
+        "value of target_metric, accuracies as fractions; when a run is first found to have it, after an epoch or one of its evaluations, stands in the report, also where it is asked for after training; 0: none",
         check=not_negative,
     )
     target_metric: str = option(
-        "test_accuracy", "what is to reach the target", check=one_of(*METRICS)
+        "test_accuracy",
+        "what is to reach the target; of train_ the mean since the epoch began",
+        check=one_of(*METRICS),
     )
     stop_at_target: bool = option(False, "whether training ends at the target")
     checkpoint_every: int = option(

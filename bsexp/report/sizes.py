@@ -15,7 +15,7 @@ WITHOUT_NUMBERS = (
 # Fields that are chosen for a batch size.
 TUNED = (
     *("optimizer.learning_rate", "schedule.warmup", "scaling.rule"),
-    *("train.epochs", "train.steps", "train.examples"),
+    *("train.epochs", "train.steps", "train.examples", "train.evaluations"),
 )
 
 

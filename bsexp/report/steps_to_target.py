@@ -175,12 +175,13 @@ def _speed(runs: list[Run]) -> tuple[float, float]:
 def _updates(run: Run) -> float:
     """Return the updates until the target; NaN where it was not reached.
 
-    A run is looked at after each epoch, so that half of one is taken off: else E_min, and B_crit with it, would be too high.
+    Halfway between the evaluation that found it and the one before: at the later one E_min, and B_crit with it, would be
+    too high. At the later one where the curves are gone.
     """
-    step, epoch = (
-        run.values.get(f"{TARGET}{name}", math.nan) for name in ("step", "epoch")
-    )
-    return step * (1 - 0.5 / epoch)
+    found = run.values.get(f"{TARGET}step", math.nan)
+    steps = [number(row.get("step")) for row in run.rows]
+    before = max((step for step in steps if step < found), default=0.0)
+    return (before + found) / 2 if found in steps else found
 
 
 def _target(study: Study) -> str:

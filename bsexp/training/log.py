@@ -1,4 +1,4 @@
-"""The rows of the runs of a cohort: one an epoch, written while the devices already work on the next."""
+"""The rows of the runs of a cohort: one an evaluation, written while the devices already work on the next."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ class Portion(NamedTuple):
         last: updates of the epoch done after it.
         size: examples in it, of one run.
         sums: `step.Sums` of every run, since the epoch began.
-        held_out: name of a split -> the evaluation of every run, where the portion ends its epoch or the run.
+        held_out: name of a split -> the evaluation of every run, where one is due after the portion.
         began: when each run began, later by all that it has waited for a compiler until this was dispatched.
     """
 

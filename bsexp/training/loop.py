@@ -225,14 +225,15 @@ class _Session:
         train = self._job.train
         first = max(self._done - epoch.first, 0)
         while first < epoch.steps and self._running:
-            last = min(first + train.steps_per_dispatch, epoch.steps)
+            due = epoch.next_evaluation(first, train.evaluations)
+            last = min(first + train.steps_per_dispatch, due)
             out_of_time = bool(train.seconds) and self._log.seconds >= train.seconds
-            ends = last == epoch.steps or out_of_time
+            evaluated = last == due or out_of_time
             asking = _asking(self._job, self._stop)
-            self._dispatch(epoch, fed, first, last, ends=ends)
+            self._dispatch(epoch, fed, first, last, evaluated=evaluated)
             if last == epoch.steps:
                 self._keep(epoch.number + 1)
-            if ends and stopping.conditional(train):
+            if evaluated and stopping.conditional(train):
                 self._finish(self._over(), epoch.first + last)
             if epoch is self._job.epochs[-1] and last == epoch.steps:
                 self._finish(self._running, epoch.end)
@@ -254,7 +255,7 @@ class _Session:
                     self._members[i].snapshots.save(number, state)
 
     def _dispatch(
-        self, epoch: Epoch, fed: feed.Feed, first: int, last: int, *, ends: bool
+        self, epoch: Epoch, fed: feed.Feed, first: int, last: int, *, evaluated: bool
     ) -> None:
         trainer = self._job.trainer
         known = len(trainer.first_calls)
@@ -264,7 +265,7 @@ class _Session:
         self._log.leave_out(trainer.first_calls[known:])
         read = self._log.read(trainer.engine.reading(sums))
         held_out = None
-        if ends:
+        if evaluated:
             pending = trainer.evaluate(self._state)
             held_out = self._log.read(functools.partial(evaluation.read, pending))
         size = (last - first) * epoch.batch

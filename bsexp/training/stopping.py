@@ -10,7 +10,7 @@ Row = Mapping[str, Any]
 
 
 def conditional(train: config.Train) -> bool:
-    """Say whether a run may end early, so that every row must be read before the next epoch begins."""
+    """Say whether a run may end early, so that every row must be read before the next update."""
     return bool(train.patience or train.seconds or train.stop_at_target)
 
 
@@ -39,12 +39,12 @@ def target(rows: Sequence[Row], train: config.Train) -> Row | None:
     )
 
 
-def _since_best(rows: Sequence[Row], metric: str) -> int:
+def _since_best(rows: Sequence[Row], metric: str) -> float:
     """Return the epochs since the best one, the first of equals."""
     if not rows:
         return 0
-    values = [_good(row, metric) for row in rows]
-    return len(values) - 1 - values.index(max(values))
+    best = max(rows, key=lambda row: _good(row, metric))
+    return rows[-1]["epoch"] - best["epoch"]
 
 
 def _good(row: Row, metric: str) -> float:

@@ -46,6 +46,14 @@ class Epoch(NamedTuple):
         """Examples seen after it."""
         return self.seen + self.steps * self.batch
 
+    def next_evaluation(self, done: int, number: int) -> int:
+        """Return after which of its updates, beyond ``done``, the next of ``number`` evenly spaced evaluations is due.
+
+        At the end of what a limit leaves of it there is one, too.
+        """
+        k = done * number // self.whole + 1
+        return min(-(-k * self.whole // number), self.steps)
+
     def updates(self, first: int, last: int) -> Updates:
         """Return its updates ``first`` to ``last`` - 1."""
         return Updates(self.number, self.batch, first, last)

@@ -136,11 +136,15 @@ def test_a_limit_within_an_epoch_ends_it_there(make_job, tmp_path):
     close(loop.restore(job), end)
 
 
-def test_a_target_ends_a_run_and_it_stays_ended(make_job, tmp_path):
+@pytest.mark.parametrize("evaluations", [1, 7])
+def test_a_target_ends_a_run_and_it_stays_ended(make_job, tmp_path, evaluations):
     limits = {"target": 0.8, "target_metric": "test_accuracy", "stop_at_target": True}
+    limits["evaluations"] = evaluations
     job = make_job(tmp_path / "run", epochs=9, **limits)
     (end,) = loop.train(job)
     found = rows(job.folders[0])
+    # Several epochs in, that of the finer rows within one.
+    assert (found[-1]["step"] % 15 > 0) == (evaluations > 1)
     assert (
         found[-1]["test_accuracy"]
         >= 0.8

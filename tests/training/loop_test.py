@@ -140,6 +140,26 @@ def test_each_epoch_has_a_row_with_exact_test_numbers(finished, mnist):
     assert found[0]["train_loss"] > found[1]["train_loss"] > found[2]["train_loss"]
 
 
+@pytest.mark.parametrize("pieces", [2, 100])
+def test_more_evaluations_add_rows_and_leave_the_run_as_it_is(
+    make_job, tmp_path, finished, pieces
+):
+    job = make_job(tmp_path / "run", evaluations=4, pieces=pieces)
+    same(trained(job), finished[0])
+    found = rows(job)
+    places = [(row["step"], row["examples"], row["epoch"]) for row in found]
+    assert places == [
+        (15 * i + k, 128 * (15 * i + k), i + 1 if k == 15 else i + k / 15)
+        for i in range(3)
+        for k in (4, 8, 12, 15)
+    ]
+    assert found[3::4] == finished[1]
+    # One within an epoch is that of a run which ends there.
+    short = make_job(tmp_path / "short", steps=23)
+    trained(short)
+    assert rows(short)[-1] == found[5]
+
+
 def test_training_is_followed_portion_by_portion(make_job, tmp_path):
     heard = []
     job = make_job(

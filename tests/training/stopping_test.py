@@ -8,13 +8,14 @@ from bsexp import config
 from bsexp.training import stopping
 
 
-def rows(losses, accuracies=None, seconds=1.0):
+def rows(losses, accuracies=None, seconds=1.0, an_epoch=1):
     accuracies = accuracies or [0.5] * len(losses)
     return [
         {
             "test_loss": loss,
             "test_accuracy": accuracy,
             "seconds": seconds * (i + 1),
+            "epoch": (i + 1) / an_epoch,
             "step": i,
         }
         for i, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True))
@@ -47,6 +48,13 @@ def test_patience_counts_the_epochs_without_a_new_best(losses, ends):
     train = config.Train(patience=2, monitor="test_loss")
     assert stopping.conditional(train)
     assert stopping.reason(rows(losses), train) == ("patience" if ends else "")
+
+
+def test_patience_is_in_epochs_however_many_rows_one_has():
+    train = config.Train(patience=2, monitor="test_loss", evaluations=4)
+    losses = [3, 2, *[2.5] * 7]
+    assert stopping.reason(rows(losses, an_epoch=4), train) == ""
+    assert stopping.reason(rows([*losses, 2.5], an_epoch=4), train) == "patience"
 
 
 def test_of_an_accuracy_more_is_better():

@@ -34,6 +34,34 @@ def test_the_first_limit_ends_it(limit, end):
     assert epochs(epochs=1, **limit)[-1].end == 10
 
 
+@pytest.mark.parametrize(
+    ("number", "limit", "expected"),
+    [
+        (1, {}, [10]),
+        (2, {}, [5, 10]),
+        (3, {}, [4, 7, 10]),
+        (4, {}, [3, 5, 8, 10]),
+        (10, {}, [*range(1, 11)]),
+        # No more than updates.
+        (1_000, {}, [*range(1, 11)]),
+        # Where a limit cuts the epoch off, evaluations stay where they are in a whole one, and its end is one.
+        (2, {"steps": 18}, [5, 8]),
+        (2, {"steps": 14}, [4]),
+        (5, {"examples": 1_400}, [2, 4]),
+    ],
+)
+def test_evaluations_are_spread_evenly_over_an_epoch_of_ten_updates(
+    number, limit, expected
+):
+    epoch = epochs(epochs=2, **limit)[1]
+    for first in (0, 1):  # a run that was stopped goes on within an epoch
+        due, found = first, []
+        while due < epoch.steps:
+            due = epoch.next_evaluation(due, number)
+            found.append(due)
+        assert found == [each for each in expected if each > first]
+
+
 def test_a_batch_size_that_grows_makes_fewer_and_larger_updates():
     batch = config.Batch(growth=3, growth_epochs=(1, 2))
     found = epochs(epochs=4, batch=batch)
