@@ -112,7 +112,11 @@ def test_a_run_that_ends_early_is_complete_without_the_later_points(
     assert code == 0
     assert results.read_json(folder / "study.json")["finished"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "not measured after epoch 3: it ended after 1 epochs" in page
+    assert (
+        "ended before epoch 3, the last after which it was to be measured: seed 0 after 1."
+        in page.replace("\n", " ")
+    )
+    assert "This report is incomplete" not in page
     assert "nothing to compute" in computed(chosen, folder)[1]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from bsexp.report import (
     along,
     batch_sizes,
+    critical_noise,
     curvature,
     figures,
     folder,
@@ -24,6 +25,7 @@ FIGURES = {
     "linear_path": figures.linear_path,
     "arc_path": figures.arc_path,
     "steps_to_target": steps_to_target.steps_to_target,
+    "critical_noise": critical_noise.critical_noise,
     "batch_sizes": batch_sizes.batch_sizes,
     "sharpness": sharpness.sharpness,
     "density": curvature.density,

@@ -2,8 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -195,14 +194,10 @@ def _centre(
     """Return the group's line: the mean of its runs, of a noise scale the one of all runs together."""
     if not measure.name.startswith(noise_scale.MEASURE):
         return _mean(curves)
-    points: dict[int, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        for epoch, records in run.along.items():
-            if measure.name in values(records):
-                points.setdefault(epoch, []).append(records)
-    epochs = sorted(points)
-    found = [noise_scale.pooled(points[epoch], measure.name) for epoch in epochs]
-    return epochs, [value if math.isfinite(value) else math.nan for value in found]
+    found = noise_scale.along(runs, measure.name)
+    return list(found), [
+        value if math.isfinite(value) else math.nan for value in found.values()
+    ]
 
 
 def _mean(

@@ -115,6 +115,7 @@ def missing(study: Study) -> list[str]:
     return [
         *absent(study),
         *_measures_without_meaning(study),
+        *_ended_before(study),
         *_measures_null(study),
         *_paths_with_gaps(study),
     ]
@@ -222,15 +223,38 @@ def _runs_not_done(study: Study) -> Iterator[str]:
 
 
 def _epochs_absent(study: Study) -> Iterator[str]:
-    measure = section(section(study.record, "config"), "measure")
-    asked = numbers(section(measure, "along").get("epochs"))
     for run in study.runs:
-        absent = [f"{epoch:g}" for epoch in asked if epoch not in run.along]
+        absent = [
+            f"{epoch:g}"
+            for epoch in _asked_along(study)
+            if epoch not in run.along and not epoch > _end(run)
+        ]
         if absent and run.state == "done":
-            ended = (
-                f"it ended after {run.rows[-1].get('epoch')} epochs" if run.rows else ""
-            )
-            yield f"{run.title}: not measured after epoch {', '.join(absent)}: {ended}."
+            yield f"{run.title}: not measured after epoch {', '.join(absent)}."
+
+
+def _ended_before(study: Study) -> Iterator[str]:
+    """Name, a sentence a group, the runs that ended before an epoch after which they would have been measured."""
+    last = max(_asked_along(study), default=0.0)
+    for group, runs in study.groups.items():
+        ended = [
+            f"seed {run.seed} after {_end(run):.3g}"
+            for run in runs
+            if run.state == "done" and _end(run) < last
+        ]
+        if ended:
+            yield f"{group}: ended before epoch {last:g}, the last after which it was to be measured: {', '.join(ended)}."
+
+
+def _asked_along(study: Study) -> list[float]:
+    """Return the epochs after which runs are measured."""
+    measure = section(section(study.record, "config"), "measure")
+    return numbers(section(measure, "along").get("epochs"))
+
+
+def _end(run: Run) -> float:
+    """Return the epochs that a run has so far; NaN where its curves are not there."""
+    return number(run.rows[-1].get("epoch")) if run.rows else math.nan
 
 
 def _measures_absent(study: Study) -> Iterator[str]:

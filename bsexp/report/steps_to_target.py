@@ -10,9 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bsexp.report import noise_scale
 from bsexp.report.folder import TARGET, Run, Study, number, section
 from bsexp.report.law import Law, fit
 from bsexp.report.look import COLOURS, legend_below, plain_ticks, styled
+from bsexp.report.measures import describe
 from bsexp.report.sizes import differ_in_size_alone, listed, tried_at_a_size
 
 SETTLED = ("done", "failed")
@@ -32,7 +34,7 @@ def steps_to_target(study: Study) -> Figure | None:
     Of each batch size the group every run of which reached the target, with the fewest updates; the others faint. None
     where the groups do not differ in the batch size, with what is chosen for it, alone, or fewer than three reached it.
     """
-    found = _found(study)
+    found = found_in(study)
     if found is None:
         return None
     figure = Figure(figsize=(9.0, 4.1), layout="constrained")
@@ -48,17 +50,21 @@ def steps_to_target(study: Study) -> Figure | None:
 
 
 def numbers(study: Study) -> dict[str, Any]:
-    """Return the law and, by batch size, the group that it is fitted to; empty where there is no figure."""
-    found = _found(study)
+    """Return the law, by batch size the group that it is fitted to, and the noise scale there; empty where there is no figure."""
+    found = found_in(study)
     if found is None:
         return {}
     groups = {str(size): runs[0].group for size, runs in found.fastest.items()}
-    return {**dataclasses.asdict(found.law), "groups": groups}
+    noise = {
+        kind: dataclasses.asdict(each)
+        for kind, each in noise_scale.typical(found.fastest.values()).items()
+    }
+    return {**dataclasses.asdict(found.law), "groups": groups, "noise_scale": noise}
 
 
 def answer(study: Study) -> Iterator[str]:
     """Say how many updates each batch size takes to the target, and what a larger one saves; nothing where there is no figure."""
-    found = _found(study)
+    found = found_in(study)
     if found is None:
         return
     tried = tried_at_a_size(study)
@@ -69,8 +75,22 @@ def answer(study: Study) -> Iterator[str]:
     told = ", ".join(f"{mean:,.0f} at {size:,}" for size, mean in updates.items())
     yield f"Updates until {_target(study)}{among}: {told}{_missed(study, found)}."
     yield _law_in_words(found.law)
+    yield from _noise_in_words(noise_scale.typical(found.fastest.values()))
     yield from _not_tuned(study, found.fastest)
     yield f"The fewest examples: {_lowest(examples)}; the fewest seconds, on the machines that trained them: {_lowest(seconds)}."
+
+
+def found_in(study: Study) -> Found | None:
+    """Return of each batch size the group with the fewest updates, of those of which every run reached the target, and their law."""
+    growing = section(section(study.record, "config"), "batch").get("growth_epochs")
+    if growing or not differ_in_size_alone(study):
+        return None
+    fastest: dict[int, list[Run]] = {}
+    for runs in sorted(filter(_reached, study.groups.values()), key=_speed):
+        fastest.setdefault(runs[0].batch_size, runs)
+    ordered = dict(sorted(fastest.items()))
+    law = fit({size: [*map(_updates, runs)] for size, runs in ordered.items()})
+    return Found(ordered, law) if law else None
 
 
 def _missed(study: Study, found: Found) -> str:
@@ -104,6 +124,20 @@ def _law_in_words(law: Law) -> str:
         f"S = S_min (1 + B_crit / B) fits with B_crit = {_written(law.critical)} (95 %: {ends}); a batch size scatters about it by "
         f"{_written(100 * (law.scatter - 1))} %. There a run takes twice the {_written(law.updates)} updates that no batch size can "
         f"save, and twice the {_written(law.examples)} examples that the smallest ones need."
+    )
+
+
+def _noise_in_words(noise: dict[str, noise_scale.Typical]) -> Iterator[str]:
+    if not noise:
+        return
+    scales = [
+        f"{describe(f'{noise_scale.MEASURE}{kind}/running').label} is {_written(each.median)} "
+        f"(half of {each.points} points along training: {_written(each.low)} to {_written(each.high)})"
+        for kind, each in noise.items()
+    ]
+    yield (
+        "The gradient noise scale, an estimate of B_crit that one run gives, measured in these runs, the seeds of a size together: "
+        f"{'; '.join(scales)}."
     )
 
 
@@ -146,20 +180,9 @@ def _lowest(means: dict[int, float]) -> str:
 
 def _written(value: float) -> str:
     """Write three digits of a number, without an exponent."""
+    if math.isinf(value):
+        return "∞"
     return f"{value:.3g}" if value < 100 else f"{float(f'{value:.3g}'):,.0f}"
-
-
-def _found(study: Study) -> Found | None:
-    """Return of each batch size the group with the fewest updates, of those of which every run reached the target, and their law."""
-    growing = section(section(study.record, "config"), "batch").get("growth_epochs")
-    if growing or not differ_in_size_alone(study):
-        return None
-    fastest: dict[int, list[Run]] = {}
-    for runs in sorted(filter(_reached, study.groups.values()), key=_speed):
-        fastest.setdefault(runs[0].batch_size, runs)
-    ordered = dict(sorted(fastest.items()))
-    law = fit({size: [*map(_updates, runs)] for size, runs in ordered.items()})
-    return Found(ordered, law) if law else None
 
 
 def _reached(runs: list[Run]) -> bool:

@@ -37,7 +37,8 @@ def summarise(workdir: str | PathLike) -> dict[str, Any]:
         runs, with and without values. std is the sample's (ddof = 1); NaN stands for what does not exist, which write() turns into null with a flag. A noise scale has
         "pooled" as well, see `noise_scale.pooled`, and an estimate what it is worth, see `certainty`.
         A study that measures along training has "along" as well: group -> epochs before the point -> measures. One of several
-        batch sizes with a target has "steps_to_target": see `law.Law`, and which group of each size it is fitted to.
+        batch sizes with a target has "steps_to_target": see `law.Law`, which group of each size it is fitted to, and
+        the typical noise scales of these runs, see `noise_scale.Typical`.
     """
     study = folder.read(workdir)
     warning = [f"Data are a {folder.STAND_IN}, so nothing is reproduced here."]

@@ -113,8 +113,21 @@ def test_the_frame_tells_the_epoch_of_each_row(measured):
 
 
 def test_a_run_that_ended_early_is_said_to_lack_the_epoch(measured):
-    said = folder.missing(folder.read(measured.path))
-    assert said == ["LB, seed 2: not measured after epoch 4: it ended after 3 epochs."]
+    found = folder.read(measured.path)
+    assert folder.missing(found) == [
+        "LB: ended before epoch 4, the last after which it was to be measured: seed 2 after 3."
+    ]
+    assert folder.absent(found) == [], "no further run could bring it"
+
+
+def test_a_point_that_a_run_passed_without_being_measured_is_absent(measured):
+    place = measured.run("LB", 1)
+    points = results.points(place)
+    del points[1]
+    results.write_points(place, points)
+    assert folder.absent(folder.read(measured.path)) == [
+        "LB, seed 1: not measured after epoch 1."
+    ]
 
 
 def test_lines_are_means_over_the_seeds_that_have_the_point(measured):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bsexp import report, results
-from bsexp.report import folder, steps_to_target, summary
+from bsexp.report import critical_noise, folder, steps_to_target, summary
 from bsexp.report.law import Law
 
 SIZES = (16, 64, 256, 1_024, 4_096)
@@ -188,6 +188,81 @@ def test_sizes_with_one_learning_rate_say_that_it_is_not_tuned(tuned):
     assert sentences[2] == (
         "At 16, 64, 256, 1,024 and 4,096 one learning rate was tried: the updates may tell of it rather than of the batch size."
     )
+
+
+def noisy(study, group, seed, points):
+    """Let a run have noise scales: epoch, None for the end, -> (trace of Σ, |G|²), those of HΣ and GᵀHG a tenth as large a quotient."""
+    place = study.path / "runs" / f"{group}-{seed}"
+    found = {None: {}}
+    for epoch, (trace, squared) in points.items():
+        quotient = trace / squared if squared > 0 else math.inf
+        found[epoch] = {
+            "noise_scale/running": {
+                "settings": {},
+                "seconds": 0.1,
+                "values": {
+                    "noise_scale/simple/running": quotient,
+                    "noise_scale/curved/running": quotient / 10,
+                },
+                "detail": {
+                    "simple": {"trace_covariance": trace, "squared_gradient": squared},
+                    "curved": {
+                        "trace_covariance": trace / 10,
+                        "squared_gradient": squared,
+                    },
+                },
+            }
+        }
+    results.write_points(place, found)
+
+
+def test_the_noise_scale_along_the_fastest_runs_stands_beside_the_law(tuned):
+    """Seeds of a size together, 7 points in all; a slower group's do not count, nor does a value that noise hides end the rest."""
+    noisy(tuned, "B0016-0_1", 0, {1: (100.0, 1.0), None: (900.0, 1.0)})
+    noisy(tuned, "B0016-0_1", 1, {1: (500.0, 2.0), None: (900.0, 1.0)})  # 200, 900
+    noisy(tuned, "B0064-0_1", 0, {1: (2_000.0, 1.0), 2: (3_000.0, 1.0)})
+    noisy(tuned, "B0256-0_1", 0, {1: (4_000.0, 1.0), 2: (10.0, -1.0)})  # and infinite
+    noisy(tuned, "B1024-0_1", 0, {None: (5_000.0, 1.0)})
+    noisy(tuned, "B1024-1", 0, {1: (7.0, 1.0)})
+    assert said(tuned)[2] == (
+        "The gradient noise scale, an estimate of B_crit that one run gives, measured in these runs, the seeds of a size together: "
+        "B_simple = tr Σ / |G|² is 3,000 (half of 7 points along training: 900 to 5,000); "
+        "B_noise = tr HΣ / GᵀHG is 300 (half of 7 points along training: 90 to 500)."
+    )
+    kept = report.build(tuned.path)["steps_to_target"]["noise_scale"]
+    assert kept["simple"] == {"low": 900, "median": 3_000, "high": 5_000, "points": 7}
+    assert (tuned.path / "figures" / "critical_noise.svg").is_file()
+
+
+def test_the_figure_of_the_noise_scale_has_a_line_per_size_and_b_crit(tuned):
+    assert critical_noise.critical_noise(folder.read(tuned.path)) is None
+    noisy(tuned, "B0016-0_1", 0, {1: (100.0, 1.0), 2: (10.0, -1.0), None: (900.0, 1.0)})
+    noisy(tuned, "B0064-0_1", 0, {1: (2_000.0, 1.0), 2: (3_000.0, 1.0)})
+    study = folder.read(tuned.path)
+    law = steps_to_target.found_in(study).law
+    curved, simple = critical_noise.critical_noise(study).axes
+    for axes, power in ((curved, 0.1), (simple, 1)):
+        lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+        np.testing.assert_allclose(lines["B = 16"], [[1, 100 * power], [2, math.nan]])
+        np.testing.assert_allclose(lines["B = 64"], [[1, 2_000 * power], [2, 3_000 * power]])  # fmt: skip
+        (star,) = (line for line in axes.lines if line.get_marker() == "*")
+        # The runs of the artificial study have rows up to the third epoch.
+        np.testing.assert_allclose(star.get_xydata(), [[3, 900 * power]])
+        assert lines["B_crit"][0, 1] == law.critical
+
+
+def test_without_two_ends_of_b_crit_there_is_nothing_to_hold_the_noise_scale_against(
+    tuned,
+):
+    noisy(tuned, "B0016-0_1", 0, {1: (100.0, 1.0)})
+    for place in (tuned.path / "runs").glob("B*-0_1-*"):
+        status = results.read_json(place / "status.json")
+        # As many updates at every size.
+        status["target"]["step"] = 100 + len(place.name) % 3
+        results.write_json(place / "status.json", status)
+    study = folder.read(tuned.path)
+    assert not steps_to_target.found_in(study).law.bounded
+    assert critical_noise.critical_noise(study) is None
 
 
 @pytest.mark.parametrize(
