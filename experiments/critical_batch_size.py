@@ -9,11 +9,13 @@ not trained on are classified rightly. Batch norm takes its statistics over ghos
 no other normalisation. Held-out examples are looked at four times an epoch, and the gradient noise scale is measured along training
 and where it ends, which McCandlish et al. take for an estimate of B_crit that one run gives.
 
-    python -m bsexp.main --config=experiments/critical_batch_size.py          an hour on two CPU cores
+    python -m bsexp.main --config=experiments/critical_batch_size.py          an hour and a half on two CPU cores
     python -m bsexp.main --config=experiments/critical_batch_size.py:smoke    under a minute: does it run here?
 
-Expected: B_crit about 1 000 (95 %: 540 to 2 090), S_min 160 updates, E_min 160 000 examples; 4 900 updates at 32, 1 500 at 128,
-470 at 512, 300 at 2 048 and 170 at 4 096, with learning rates of 0.03 or 0.1, 1, 0.3, 1 and 1.
+Expected: B_crit about 770 (95 %: 420 to 1 460), S_min 160 updates, E_min 125 000 examples; 4 000 updates at 32, 1 150 at 128,
+410 at 512, 280 at 2 048 and 170 at 4 096, with learning rates of 0.03, 0.3, 0.3, 1 and 1. The noise scale weighted with the Hessian
+is 500 to 600 after the first epoch at sizes up to 512, where the plain one is 2 500 to 4 200, and above 900 where training ends; at 2 048
+and 4 096, whose learning rate of 1 keeps the gradient large, it is below 300 up to the eighth epoch.
 """
 
 from ml_collections import ConfigDict
