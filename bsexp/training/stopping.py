@@ -44,7 +44,8 @@ def _since_best(rows: Sequence[Row], metric: str) -> float:
     if not rows:
         return 0
     best = max(rows, key=lambda row: _good(row, metric))
-    return rows[-1]["epoch"] - best["epoch"]
+    # Rounded: 2.3 - 0.3 is below 2.
+    return round(rows[-1]["epoch"] - best["epoch"], 9)
 
 
 def _good(row: Row, metric: str) -> float:

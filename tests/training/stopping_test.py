@@ -57,6 +57,14 @@ def test_patience_is_in_epochs_however_many_rows_one_has():
     assert stopping.reason(rows([*losses, 2.5], an_epoch=4), train) == "patience"
 
 
+def test_patience_ends_where_binary_fractions_fall_short_of_whole_epochs():
+    """Ten rows an epoch: the best after 0.3 epochs, two more at 2.3, whose difference is 1.9999999999999998."""
+    train = config.Train(patience=2, monitor="test_loss", evaluations=10)
+    losses = [3, 3, 1, *[2] * 20]
+    assert stopping.reason(rows(losses, an_epoch=10), train) == "patience"
+    assert stopping.reason(rows(losses[:-1], an_epoch=10), train) == ""
+
+
 def test_of_an_accuracy_more_is_better():
     train = config.Train(patience=1, monitor="test_accuracy")
     assert stopping.reason(rows([1, 1], [0.8, 0.9]), train) == ""
