@@ -1,4 +1,4 @@
-"""The product of a dense layer is the plain one with all its derivatives, and its transpose does not turn the kernel."""
+"""The product of a dense layer is the plain one with all its derivatives, and none of them turns the kernel."""
 
 import re
 
@@ -11,6 +11,7 @@ from bsexp import models
 from bsexp.models import normalisation, product
 
 FEW, WIDTH, FEATURES = 5, 7, 4
+PULLED = ("inputs", "kernel")  # a gradient by each
 
 
 def random(seed, *shapes):
@@ -43,18 +44,31 @@ def test_the_product_has_all_derivatives_of_the_plain_one(number):
 
 
 @pytest.mark.usefixtures("optimised")
-def test_for_few_examples_the_derivative_by_the_inputs_takes_the_kernel_as_it_lies():
+def test_for_few_examples_the_inputs_are_turned_and_the_kernel_is_taken_as_it_lies():
     inputs, kernel, vector = random(0, (FEW, WIDTH), (WIDTH, FEATURES), (FEW, FEATURES))
 
-    def first_factors(form):
+    def products(form, wanted):
         def pulled(inputs, kernel, vector):
-            return jax.vjp(lambda x: form(x, kernel), inputs)[1](vector)
+            outputs, pull = jax.vjp(form, inputs, kernel)
+            return {"outputs": outputs, **dict(zip(PULLED, pull(vector), strict=True))}[
+                wanted
+            ]
 
         text = jax.jit(pulled).lower(inputs, kernel, vector).compile().as_text()
-        return re.findall(r"= f32\[(\d+,\d+)\]\S* dot\(", text)
+        return re.findall(
+            r"= f32\[(\d+,\d+)\]\S* dot\(.*lhs_contracting_dims=\{(\d)\}", text
+        )
 
-    assert first_factors(product.product) == [f"{WIDTH},{FEW}"]
-    assert first_factors(jnp.matmul) == [f"{FEW},{WIDTH}"]
+    # The shape of each product, and the axis of its first factor over which it sums.
+    assert {
+        wanted: products(product.product, wanted) for wanted in ("outputs", *PULLED)
+    } == {
+        "outputs": [(f"{FEW},{FEATURES}", "0")],
+        "inputs": [(f"{WIDTH},{FEW}", "1")],
+        "kernel": [(f"{WIDTH},{FEATURES}", "1")],
+    }
+    assert products(jnp.matmul, "outputs") == [(f"{FEW},{FEATURES}", "1")]
+    assert products(jnp.matmul, "inputs") == [(f"{FEW},{WIDTH}", "1")]
 
 
 def test_it_serves_training_and_not_what_is_measured():

@@ -416,8 +416,9 @@ def test_updates_copy_no_matrix(mnist, shape):
     text = compiled(mnist, mesh.Layout(*shape, shape[0]))
     assert "while(" in text
     here = 128 // shape[1]
-    # What `product.by_rows` turns: the derivatives by the outputs of the hidden layers.
-    turned = {f"{here},32"} if here <= product.MOST_EXAMPLES else set()
+    # What `product.of_few` turns: the inputs of all layers, and the derivatives by the outputs of the hidden ones.
+    few = {f"784,{here}", f"32,{here}", f"{here},32"}
+    turned = few if here <= product.MOST_EXAMPLES else set()
     assert {*re.findall(r"= f32\[(\d+,\d+)\]\{1,0\} copy\(", text)} == turned
 
 
