@@ -12,7 +12,14 @@ from matplotlib.ticker import MaxNLocator
 
 from bsexp.report import noise_scale
 from bsexp.report.folder import Run, Study, number, section, values
-from bsexp.report.look import legend_below, looks, plain_ticks, styled, title
+from bsexp.report.look import (
+    legend_below,
+    looks,
+    plain_ticks,
+    styled,
+    title,
+    with_gaps,
+)
 from bsexp.report.measures import (
     MODES,
     SEARCHES,
@@ -195,9 +202,7 @@ def _centre(
     if not measure.name.startswith(noise_scale.MEASURE):
         return _mean(curves)
     found = noise_scale.along(runs, measure.name)
-    return list(found), [
-        value if math.isfinite(value) else math.nan for value in found.values()
-    ]
+    return list(found), with_gaps(found.values())
 
 
 def _mean(
@@ -209,8 +214,7 @@ def _mean(
         for epoch, value in zip(epochs, curve, strict=True):
             found.setdefault(epoch, []).append(value)
     epochs = sorted(found)
-    means = [float(np.mean(found[epoch])) for epoch in epochs]
-    return epochs, [mean if math.isfinite(mean) else math.nan for mean in means]
+    return epochs, with_gaps(float(np.mean(found[epoch])) for epoch in epochs)
 
 
 def _loss_panel(panel: Axes, study: Study, name: str) -> None:

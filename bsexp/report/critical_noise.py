@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from bsexp.report import noise_scale
 from bsexp.report.folder import Run, Study, number
 from bsexp.report.law import Law
-from bsexp.report.look import COLOURS, LINES, legend_below, plain_ticks, styled
+from bsexp.report.look import (
+    COLOURS,
+    LINES,
+    legend_below,
+    plain_ticks,
+    styled,
+    with_gaps,
+)
 from bsexp.report.measures import describe
 from bsexp.report.steps_to_target import found_in
 
@@ -18,15 +25,13 @@ from bsexp.report.steps_to_target import found_in
 def critical_noise(study: Study) -> Figure | None:
     """Both noise scales against the epochs, a line per batch size, of the fastest group, and B_crit of the updates to the target.
 
-    The seeds of a group together; where training ends a star, at the mean of their epochs. None where there is no B_crit with two ends, or no noise
-    scale was measured along training.
+    The seeds of a group together; where training ends a star, at the mean of their epochs. None where there is no B_crit
+    with two ends, or no noise scale was measured along training.
     """
     found = found_in(study)
     if found is None or not found.law.bounded:
         return None
-    names = [
-        f"{noise_scale.MEASURE}{kind}/running" for kind in reversed(noise_scale.KINDS)
-    ]
+    names = [*reversed(noise_scale.NAMES.values())]
     if not any(
         noise_scale.along(runs, name)
         for runs in found.fastest.values()
@@ -48,8 +53,8 @@ def _draw(axes: Axes, name: str, fastest: dict[int, list[Run]], law: Law) -> Non
     for i, (size, runs) in enumerate(fastest.items()):
         colour, line = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
         points = noise_scale.along(runs, name)
-        # Infinite where noise hides the gradient: a gap.
-        shown = [v if math.isfinite(v) else math.nan for v in points.values()]
+        # Infinite where noise hides the gradient.
+        shown = with_gaps(points.values())
         look = {"color": colour, "linestyle": line, "marker": "o", "markersize": 3}
         axes.plot(list(points), shown, label=f"B = {size:,}", **look)
         end = noise_scale.at_the_end(runs, name)

@@ -4,7 +4,8 @@ Groups differ by colour (Okabe-Ito, safe for the colour blind) and by line style
 greyscale keeps them apart.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 
 from matplotlib import style
@@ -19,6 +20,7 @@ from bsexp.report.folder import Run, Study
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D")
+LOW = 0.8  # inches of a legend for which the figures have room: four lines
 WIDE = 1e3  # largest over smallest value from which on a logarithmic axis is labelled at powers of ten alone
 # Text becomes paths, so that it looks the same without the font. Labels come from configs: no dollar maths in them.
 STYLE = {
@@ -59,12 +61,23 @@ def title(runs: list[Run]) -> str:
 def legend_below(
     figure: Figure, handles: Sequence[Artist | Container], columns: int = 4
 ) -> None:
-    """Put a figure's legend below its panels, in as many columns, up to ``columns``, as its width holds."""
+    """Put a figure's legend below its panels, in as many columns, up to ``columns``, as its width holds.
+
+    The figure grows by what the legend is higher than `LOW`: the panels keep their height.
+    """
     for ncols in range(columns, 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=ncols)
-        if ncols == 1 or legend.get_window_extent().width <= figure.bbox.width:
-            return
+        extent = legend.get_window_extent()
+        if ncols == 1 or extent.width <= figure.bbox.width:
+            break
         legend.remove()
+    height = extent.height / figure.dpi
+    figure.set_figheight(figure.get_figheight() + max(0.0, height - LOW))
+
+
+def with_gaps(values: Iterable[float]) -> list[float]:
+    """Return what a line is drawn through: NaN, a gap, where a value is not finite."""
+    return [value if math.isfinite(value) else math.nan for value in values]
 
 
 def plain_number(value: float, _: int | None = None) -> str:

@@ -12,8 +12,8 @@ from bsexp.report.folder import Run, Study, number, section, values
 from bsexp.report.measures import describe
 
 MEASURE = "noise_scale/"
-# Plain, and the one that B_crit is about, in which the Hessian weights noise and gradient.
-KINDS = ("simple", "curved")
+# By kind: plain, and the one that B_crit is about, in which the Hessian weights noise and gradient.
+NAMES = {kind: f"{MEASURE}{kind}/running" for kind in ("simple", "curved")}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def noise_scales(study: Study) -> Iterator[NoiseScale]:
         for run in runs:
             record = run.measurements.get("noise_scale/running")
             detail = section(record, "detail")
-            for kind in KINDS:
+            for kind, name in NAMES.items():
                 found = section(detail, kind)
                 if found:
                     ends = (_text(found, key) for key in ("value", "low", "high"))
@@ -52,8 +52,7 @@ def noise_scales(study: Study) -> Iterator[NoiseScale]:
                         f"{detail.get('examples')} examples in groups of "
                         f"{detail.get('group_size')}"
                     )
-                    label = describe(f"noise_scale/{kind}/running").label
-                    yield NoiseScale(run.title, label, *ends, sample)
+                    yield NoiseScale(run.title, describe(name).label, *ends, sample)
 
 
 def pooled(points: Iterable[Mapping[str, Any]], name: str) -> float:
@@ -93,8 +92,7 @@ def at_the_end(runs: Iterable[Run], name: str) -> float:
 def typical(groups: Iterable[Sequence[Run]]) -> dict[str, Typical]:
     """Return the typical noise scale of each kind, along training and where it ends, each group's runs together; none that was not measured."""
     listed, found = list(groups), {}
-    for kind in KINDS:
-        name = f"{MEASURE}{kind}/running"
+    for kind, name in NAMES.items():
         points = [
             value
             for runs in listed

@@ -131,7 +131,7 @@ def _noise_in_words(noise: dict[str, noise_scale.Typical]) -> Iterator[str]:
     if not noise:
         return
     scales = [
-        f"{describe(f'{noise_scale.MEASURE}{kind}/running').label} is {_written(each.median)} "
+        f"{describe(noise_scale.NAMES[kind]).label} is {_written(each.median)} "
         f"(half of {each.points} points along training: {_written(each.low)} to {_written(each.high)})"
         for kind, each in noise.items()
     ]

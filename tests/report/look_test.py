@@ -52,3 +52,20 @@ def test_a_legend_has_as_many_columns_as_the_figure_is_wide(name, columns):
         drawn = legend.get_window_extent()
     assert len(places) == columns
     assert 0 <= drawn.x0 < drawn.x1 <= figure.bbox.width
+
+
+def test_panels_keep_their_height_above_a_legend_of_many_lines():
+    def height(handles):
+        with style.context(["default", look.STYLE]):
+            figure = Figure(figsize=(7.5, 4), layout="constrained")
+            axes = figure.subplots()
+            lines = axes.plot(*[[0, 1]] * handles)
+            for line in lines:
+                line.set_label("square_root (B = 60000)")
+            look.legend_below(figure, lines)
+            figure.draw_without_rendering()
+            return axes.get_window_extent().height / figure.dpi, figure.get_figheight()
+
+    (few, low), (many, high) = height(9), height(60)
+    assert low == 4
+    assert few - many < look.LOW < high - low
