@@ -11,7 +11,6 @@ from bsexp import models
 from bsexp.models import normalisation, product
 
 FEW, WIDTH, FEATURES = 5, 7, 4
-PULLED = ("inputs", "kernel")  # a gradient by each
 
 
 def random(seed, *shapes):
@@ -47,28 +46,26 @@ def test_the_product_has_all_derivatives_of_the_plain_one(number):
 def test_for_few_examples_the_inputs_are_turned_and_the_kernel_is_taken_as_it_lies():
     inputs, kernel, vector = random(0, (FEW, WIDTH), (WIDTH, FEATURES), (FEW, FEATURES))
 
-    def products(form, wanted):
+    def products(form, place):
         def pulled(inputs, kernel, vector):
             outputs, pull = jax.vjp(form, inputs, kernel)
-            return {"outputs": outputs, **dict(zip(PULLED, pull(vector), strict=True))}[
-                wanted
-            ]
+            return (outputs, *pull(vector))[place]
 
         text = jax.jit(pulled).lower(inputs, kernel, vector).compile().as_text()
         return re.findall(
             r"= f32\[(\d+,\d+)\]\S* dot\(.*lhs_contracting_dims=\{(\d)\}", text
         )
 
-    # The shape of each product, and the axis of its first factor over which it sums.
-    assert {
-        wanted: products(product.product, wanted) for wanted in ("outputs", *PULLED)
-    } == {
-        "outputs": [(f"{FEW},{FEATURES}", "0")],
-        "inputs": [(f"{WIDTH},{FEW}", "1")],
-        "kernel": [(f"{WIDTH},{FEATURES}", "1")],
-    }
-    assert products(jnp.matmul, "outputs") == [(f"{FEW},{FEATURES}", "1")]
-    assert products(jnp.matmul, "inputs") == [(f"{FEW},{WIDTH}", "1")]
+    # The outputs and the gradients by inputs and kernel: the shape, and the axis of the first factor that is summed over.
+    assert [products(product.product, place) for place in range(3)] == [
+        [(f"{FEW},{FEATURES}", "0")],
+        [(f"{WIDTH},{FEW}", "1")],
+        [(f"{WIDTH},{FEATURES}", "1")],
+    ]
+    assert [products(jnp.matmul, place) for place in range(2)] == [
+        [(f"{FEW},{FEATURES}", "1")],
+        [(f"{FEW},{WIDTH}", "1")],
+    ]
 
 
 def test_it_serves_training_and_not_what_is_measured():
